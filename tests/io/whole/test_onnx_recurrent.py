@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN nodes with every attribute: a loaded model computes what onnxruntime does."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,3 +61,36 @@ def test_quantized_by_onnxruntime(tmp_path: Path, direction: str) -> None:
     with tg.no_grad():
         for ours, theirs in zip(model(x), expected, strict=True):
             np.testing.assert_allclose(ours.numpy(), theirs, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("weights", "attributes", "message"),
+    [
+        ({"R": (1, 16, 5)}, {}, r"W \(\(16, 3\), expected .*R \(\(16, 5\), expected"),
+        ({"W": (16, 3), "R": (16, 4)}, {}, "misshapen: W .*, R "),
+        ({"B": (1, 31)}, {}, r"misshapen: B \(\(1, 31\)"),
+        ({}, {"hidden_size": 5}, "hidden_size is 5, but R is of shape"),
+        ({}, {"direction": "both"}, "an? LSTM with the direction 'both'"),
+        ({}, {"clip": "high"}, "the attribute 'clip' of type STRING"),
+        ({}, {"activations": ["Tanh"]}, "the activations 'tanh'"),
+        ({}, {"activations": ["Affine", "Tanh", "Tanh"]}, "the activation affine without alpha or beta"),
+        ({}, {"unknown": 1, "other": 1}, "the attribute 'other' .* and the attribute 'unknown'"),
+    ],
+)
+def test_nodes_that_are_refused(tmp_path: Path, weights: Any, attributes: Any, message: str) -> None:
+    shapes = {"W": (1, 16, 3), "R": (1, 16, 4), "B": (1, 32), **weights}
+    arrays = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    node = helper.make_node("LSTM", ["X", "W", "R", "B"], ["Y"], "rnn", **attributes)
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, None)] for name in ("X", "Y")]
+    save(helper.make_model(helper.make_graph([node], "graph", *ports, arrays)), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=f"^[^\n]*the node 'rnn': [^\n]*{message}[^\n]*$"):
+        tg.io.load_model(tmp_path / "model.onnx")
+
+
+def test_weights_that_are_integers_are_refused(tmp_path: Path) -> None:
+    arrays = [numpy_helper.from_array(np.ones((1, 16, n), np.int32), name) for name, n in (("W", 3), ("R", 4))]
+    node = helper.make_node("LSTM", ["X", "W", "R"], ["Y"], "rnn")
+    ports = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, None)] for name in ("X", "Y")]
+    save(helper.make_model(helper.make_graph([node], "graph", *ports, arrays)), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=r"the node 'rnn': misshapen: W \(int32 .*expected floats"):
+        tg.io.load_model(tmp_path / "model.onnx")

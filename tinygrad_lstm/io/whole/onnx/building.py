@@ -208,7 +208,7 @@ class Builder:
         names = (*settings.inputs, *SCALES * quantized)
         given = {role: term for role, term in zip(names, terms, strict=False) if term is not None}
         if settings.strange:
-            raise ContentError(f"{origin}: {'; '.join(settings.strange)}")
+            raise ContentError(f"{origin}: a {kind} with {' and '.join(settings.strange)}, which is not supported")
         if missing := [role for role in ("X", "W", "R") if role not in given]:
             raise ContentError(f"{origin}: missing the inputs {', '.join(missing)}")
         if any(terms[len(names) :]):

@@ -146,3 +146,25 @@ def test_a_rule_is_pickled_by_its_name() -> None:
     call = pickle.loads(pickle.dumps(rule.call({"axis": 0})))
     np.testing.assert_allclose(call(tg.ones(2, 2)).numpy(), np.full((2, 2), 0.25))
     assert pickle.loads(pickle.dumps(call.rule)) is rule
+
+
+@given(
+    a=st.lists(st.integers(0, 6), min_size=1, max_size=4),
+    dtype=st.sampled_from(["int32", "int64", "float32", "float64"]),
+)
+def test_constants_keep_their_dtypes(a: list[int], dtype: str) -> None:
+    x, two = np.array(a, dtype), np.array(2, dtype)
+    for op in ("Pow", "Mul", "Div"):
+        assert call(op, x, two).dtype == x.dtype
+    for exponent in ("int64", "float32"):
+        assert call("Pow", x, two.astype(exponent)).dtype == x.dtype
+        assert call("Pow", x, two.astype(exponent)).tolist() == [each**2 for each in a]
+    for op in REDUCTIONS:
+        assert call(op, x).dtype == x.dtype
+    assert call("Range", *map(np.asarray, np.array([0, 2, 1], dtype))).dtype == x.dtype
+
+
+def test_a_power_of_a_length_is_a_length() -> None:
+    power = call("Pow", np.array([2, 3], object), np.array(2.0, np.float32))
+    assert [type(each) for each in power] == [int, int]
+    np.testing.assert_array_equal(plain_array(power), [4, 9])

@@ -36,10 +36,11 @@ def range_of(start: Value, limit: Value, delta: Value, *, stash_type: int = 1) -
             count = max(math.ceil((last - first) / step), 0)
             return start + delta * arange(count, dtype=start.dtype, device=start.device)
         return arange(first, last, step, dtype=start.dtype, device=start.device)
-    known = is_known(start, limit, delta) and all(type(each) is int for each in numbers)
-    if known and len(range(*numbers)) <= MOST_ON_HOST:
-        return np.arange(first, last, step)
-    return arange(first, last, step)
+    if not is_known(start, limit, delta):
+        return arange(first, last, step)
+    if all(type(each) is int for each in numbers) and len(range(*numbers)) <= MOST_ON_HOST:
+        return np.arange(*numbers).astype(start.dtype)
+    return arange(first, last, step, dtype=start.dtype)
 
 
 @rule("EyeLike")

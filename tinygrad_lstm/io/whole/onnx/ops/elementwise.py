@@ -120,9 +120,16 @@ def mod(a: Operand, b: Operand, *, fmod: int = 0) -> Any:
 
 
 @rule("Pow", since=7)
-def pow(a: Operand, b: Operand) -> Any:
-    power: Any = np.power
-    return power(a, b).astype(a.dtype) if isinstance(a, Tensor) else power(a, b)
+def pow(a: Value, b: Operand) -> Any:
+    """A power has the dtype of `a`: that of an integer is rounded toward zero."""
+    if isinstance(a, Tensor) or is_known(a, b):
+        power: Any = np.power
+        return power(a, b).astype(a.dtype)
+    return np.frompyfunc(_power, 2, 1)(a, b)
+
+
+def _power(a: Any, b: Any) -> Any:
+    return a**b if isinstance(a, float) else math.trunc(a**b)
 
 
 @rule("BitShift")

@@ -13,7 +13,7 @@ from tinygrad_lstm.backends.dtypes import is_float, limits
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import full
-from ..rules import Ints, Value, rule, tensors
+from ..rules import Ints, Value, is_known, rule, tensors
 
 __all__: list[str] = []
 
@@ -28,7 +28,8 @@ def _rule_of_reduction(op: str, function: Reduction, of_host: Callable[..., Any]
         dims = tuple(axes or (() if noop else range(x.ndim)))
         if not isinstance(x, Tensor):
             if of_host is not None:
-                return of_host(x, dims, keepdims=bool(keepdims))
+                found = of_host(x, dims, keepdims=bool(keepdims))
+                return np.asarray(found, x.dtype) if is_known(x) else found
             (x,) = tensors(x)
         return function(x, dims, bool(keepdims)).astype(x.dtype)
 

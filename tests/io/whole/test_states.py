@@ -100,3 +100,12 @@ def test_given_states_start_from_zeros(path: Path) -> None:
 def test_given_states_that_are_not_there(path: Path, states: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^[^\n]*model\.onnx: states: {message}$"):
         tg.io.load_model(path, states)
+
+
+def test_many_states_are_paired_in_no_time() -> None:
+    """In a time that grows with the number of ports, not with its square."""
+    number = 10_000
+    before, after = ([Port(f"{k}_{role}_state", (1, 4), "float32") for k in range(number)] for role in ("in", "out"))
+    assert len(paired(before, after)) == number
+    ambiguous = [Port(f"state_{'in_' * k}", (1, 4), "float32") for k in range(200)]
+    assert paired(ambiguous, after + ambiguous) == {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...nn import Module
 
-__all__ = ["attribute_names", "identifiers", "is_batch"]
+__all__ = ["attribute_names", "free_name", "identifiers", "is_batch"]
 
 _OTHER = re.compile(r"[^\w.]")
 _OF_LOADED = (
@@ -35,18 +35,25 @@ def attribute_names(names: Iterable[str]) -> dict[str, str]:
     wanted = {name: _wanted(name) for name in names}
     modules = {".".join(parts[:end]) for parts in wanted.values() for end in range(1, len(parts))}
     found: dict[str, str] = {}
-    taken = set(modules)
+    taken = dict.fromkeys(modules, 1)
     for name, parts in wanted.items():
-        free = stem = ".".join(parts)
-        if stem in modules:
-            free = stem = f"{stem}_"
-        number = 1
-        while free in taken:
-            number += 1
-            free = f"{stem}_{number}"
-        taken.add(free)
-        found[name] = free
+        stem = ".".join(parts)
+        found[name] = free_name(f"{stem}_" if stem in modules else stem, taken)
     return found
+
+
+def free_name(name: str, taken: dict[str, int]) -> str:
+    """This name, with a number if it is taken; it is taken afterwards.
+
+    Args:
+        taken: for each name that is taken, the last number after it.
+    """
+    free = name
+    while free in taken:
+        taken[name] += 1
+        free = f"{name}_{taken[name]}"
+    taken[free] = 1
+    return free
 
 
 def _wanted(name: str) -> list[str]:
@@ -63,19 +70,15 @@ def identifiers(names: Iterable[str]) -> list[str]:
     >>> identifiers(["input.1", "h0", "class", "1", "input_1"])
     ['input_1', 'h0', 'class_', 'n1', 'input_1_2']
     """
-    found: list[str] = []
+    found: dict[str, int] = {}
     for name in names:
         fit = re.sub(r"\W", "_", name).strip("_") or "unnamed"
         if not fit[0].isalpha():
             fit = f"n{fit}"
         if keyword.iskeyword(fit):
             fit += "_"
-        free, number = fit, 1
-        while free in found:
-            number += 1
-            free = f"{fit}_{number}"
-        found.append(free)
-    return found
+        free_name(fit, found)
+    return list(found)
 
 
 def is_batch(length: str) -> bool:

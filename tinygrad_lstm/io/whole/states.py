@@ -1,6 +1,7 @@
 """Which inputs of a model are states, and which output is each of them afterwards."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ..errors import ContentError, shown
@@ -12,6 +13,9 @@ __all__ = ["paired"]
 _BEFORE = {"in", "input", "prev", "previous", "init", "initial", "old", "last", "start"}
 _AFTER = {"out", "output", "next", "new", "final", "updated", "n"}
 _OF_STATES = {"h", "c", "hc", "hidden", "cell", "state", "states", "mem", "memory", "cache", "carry"}
+
+MOST_ALIKE = 16
+"""The most outputs whose names differ only in words for states before and after."""
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
@@ -38,16 +42,22 @@ def paired(inputs: Sequence[Port], outputs: Sequence[Port], states: Mapping[str,
         return _checked(inputs, outputs, states)
     found: dict[str, str] = {}
     for loosely in (False, True):
-        pairs = [
+        afterwards: dict[tuple[str, ...], list[Port]] = {}
+        for b in outputs:
+            for stem in _stems(b.name, _AFTER, "1", "nty", loosely):
+                afterwards.setdefault(stem, []).append(b)
+        taken = {*found.values()}
+        pairs = {
             (a.name, b.name)
             for a in inputs
-            for b in outputs
-            if a.name not in found and b.name not in found.values() and _may_be_state(a) and _is_alike(a, b)
-            if _stems(a.name, _BEFORE, "0", "x", loosely) & _stems(b.name, _AFTER, "1", "nty", loosely)
-        ]
-        for a, b in pairs:
-            if sum(a == one for one, _ in pairs) == sum(b == other for _, other in pairs) == 1:
-                found[a] = b
+            if a.name not in found and _may_be_state(a)
+            for stem in _stems(a.name, _BEFORE, "0", "x", loosely)
+            if len(afterwards.get(stem, ())) <= MOST_ALIKE
+            for b in afterwards.get(stem, ())
+            if b.name not in taken and _is_alike(a, b)
+        }
+        times = Counter(end for a, b in pairs for end in (("input", a), ("output", b)))
+        found |= {a: b for a, b in pairs if times["input", a] == times["output", b] == 1}
     return {port.name: found[port.name] for port in inputs if port.name in found}
 
 

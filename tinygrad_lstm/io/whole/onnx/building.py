@@ -25,7 +25,7 @@ from ...onnx.protos import constant_of, domain_of, stored_arrays
 from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
 from ..loaded import Loaded, Port
-from ..names import attribute_names
+from ..names import attribute_names, free_name
 from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .cells import equations_of
@@ -286,11 +286,11 @@ class Builder:
             name: its name in the file, of which that of the attribute is made.
         """
         self.contents[key] = content
-        self._wanted[key] = _free(name, self._taken_contents)
+        self._wanted[key] = free_name(name, self._taken_contents)
 
     def _unique(self, name: str) -> str:
         """A name for a value."""
-        return _free(name, self._taken)
+        return free_name(name, self._taken)
 
 
 def _needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
@@ -316,20 +316,6 @@ def _with_outputs(body: Body, graph: "GraphProto") -> Body:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _free(name: str, taken: dict[str, int]) -> str:
-    """This name, with a number if it is taken; it is taken afterwards.
-
-    Args:
-        taken: for each name that is taken, the last number after it.
-    """
-    free = name
-    while free in taken:
-        taken[name] += 1
-        free = f"{name}_{taken[name]}"
-    taken[free] = 1
-    return free
 
 
 def _is_small(array: HostArray) -> bool:

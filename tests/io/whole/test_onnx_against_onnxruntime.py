@@ -228,3 +228,14 @@ def test_attention(
         added = floats(steps, steps + more)
         inputs.append(added if mask == "float" else added < 1)
     compare(tmp_path, "Attention", inputs, is_causal=is_causal)
+
+
+def test_conv_transpose_to_the_same_length_with_a_kernel_shorter_than_the_stride(tmp_path: Path) -> None:
+    """As the documentation says, the length times the stride; onnxruntime returns fewer elements."""
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[3])
+    port = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 2])
+    weight = numpy_helper.from_array(np.ones((1, 1, 1), "float32"), "w")
+    graph = helper.make_graph([node], "graph", [port], [onnx.ValueInfoProto(name="y")], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]), tmp_path / "model.onnx")
+    y = tg.io.load_model(tmp_path / "model.onnx")(np.array([[[5.0, 7.0]]]))
+    np.testing.assert_array_equal(y.detach().numpy(), [[[0, 5, 0, 0, 7, 0]]])

@@ -215,3 +215,25 @@ def test_lengths_without_a_name_are_free_and_independent(path: Path) -> None:
     inputs = [info("x", [-1, "?", "?", 3, "time"])]
     model = tg.io.load_model(saved(path, [node("Tanh", "x", "y")], inputs=inputs))
     assert model.inputs[0].shape == ("x_0", "x_1", "x_2", 3, "time")
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_arrays_of_functions_take_limited_memory(path: Path, by_reference: bool) -> None:
+    """Each call of a function has its constants again."""
+    array, opsets = numpy_helper.from_array(np.ones(2**18, "float32")), [helper.make_opsetid("", 20)]
+    constant = node("Constant", "", "c")
+    value = constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+    if by_reference:
+        value.ref_attr_name = "value"
+    else:
+        value.t.CopyFrom(array)
+    nodes = [constant, node("ReduceSum", "c", "s"), node("Add", "x s", "y")]
+    once = helper.make_function("own", "Once", ["x"], ["y"], nodes, opsets, ["value"] if by_reference else [])
+    calls = [helper.make_node("Once", [f"x{k}"], [f"x{k + 1}"], domain="own") for k in range(100)]
+    for each in calls if by_reference else ():
+        each.attribute.add(name="value", ref_attr_name="value", type=onnx.AttributeProto.TENSOR)
+    opsets.append(helper.make_opsetid("own", 1))
+    often = helper.make_function("own", "Often", ["x0"], ["x100"], calls, opsets, ["value"] if by_reference else [])
+    call = helper.make_node("Often", ["x"], ["y"], domain="own", **({"value": array} if by_reference else {}))
+    with pytest.raises(ValueError, match="its arrays take too much memory"):
+        tg.io.load_model(saved(path, [call], functions=[once, often], opset_imports=opsets))

@@ -83,6 +83,7 @@ class Builder:
         self._taken_contents: dict[str, int] = {}
         self._missing: dict[str, list[str]] = {}
         self._nodes_left = max(MOST_NODES, size)
+        self._bytes_left = MADE_A_BYTE * size + 2**20
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
 
@@ -115,7 +116,7 @@ class Builder:
     def body(self, graph: "GraphProto", frame: Frame, inputs: tuple[str, ...]) -> Body:
         """The body of a graph whose inputs are in the frame's scope: their names are `inputs`."""
         for name, each in stored_arrays(graph):
-            array = array_of(name, each)
+            array = self._counted(array_of(name, each))
             if given := frame.scope.maps[0].get(name):  # the default of an input
                 self._keep(given.name, array, trainable=True)
                 continue
@@ -143,7 +144,10 @@ class Builder:
             self._nodes_left -= 1
             if self._nodes_left < 0:
                 raise ContentError("it has too many nodes, measured by its size, when its functions are expanded")
-            steps += self._steps_of(resolved(node, frame.attributes), frame)
+            own = resolved(node, frame.attributes)
+            if own is not node:
+                self._take(own.ByteSize())
+            steps += self._steps_of(own, frame)
         return steps
 
     def _steps_of(self, node: "NodeProto", frame: Frame) -> list[Step]:
@@ -153,7 +157,8 @@ class Builder:
         if (domain, op) in self._functions:
             return self._called(self._functions[domain, op], node, given, frame)
         if (domain, op) == ("", "Constant") and node.output:
-            scope[node.output[0]] = Term(self._unique(node.output[0]), stored=_constant_array(node))
+            array = self._counted(_constant_array(node))
+            scope[node.output[0]] = Term(self._unique(node.output[0]), stored=array)
             return []
         if (domain, op) == ("", "Identity") and len(given) == len(node.output) == 1 and given[0]:
             scope[node.output[0]] = given[0]
@@ -191,7 +196,7 @@ class Builder:
             self._missing.setdefault(label(domain, node.op_type), []).append(node.name or next(iter(terms), ""))
             return None
         try:
-            attributes = {each.name: attribute_value(each) for each in node.attribute}
+            attributes = {each.name: self._counted(attribute_value(each)) for each in node.attribute}
             call = found.call(attributes, opset, len(node.output))
             kinds = found.kinds(len(given))
         except ContentError as error:
@@ -249,6 +254,23 @@ class Builder:
             if result:
                 frame.scope[result] = inner.scope[name]
         return steps
+
+    # -- limits --------------------------------------------------------------------------------------------------------
+
+    def _take(self, nbytes: int) -> None:
+        """Counts memory, which a function takes again in each call.
+
+        Raises:
+            ContentError: it is too much.
+        """
+        self._bytes_left -= nbytes
+        if self._bytes_left < 0:
+            raise ContentError("its arrays take too much memory, measured by its size, when its functions are expanded")
+
+    def _counted(self, value: Any) -> Any:
+        """A value of the file; its memory is counted if it is an array."""
+        self._take(value.nbytes if isinstance(value, np.ndarray) else 0)
+        return value
 
     # -- values --------------------------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ def conv_transpose(
         cuts = [(s - s // 2, s // 2) if auto_pad != "SAME_UPPER" else (s // 2, s - s // 2) for s in surplus]
     else:
         cuts = widths_of(lengths, kernel, strides, dilations, pads, auto_pad)
-    if n == 1 and cuts[0][0] == cuts[0][1]:
+    if n == 1 and cuts[0][0] == cuts[0][1] >= 0:
         return ops.conv_transpose1d(x, weight, bias, strides, cuts[0][0], more, group, dilations)
     reversed_weight = ops.flip(weight, tuple(range(2, n + 2)))
     by_group = reversed_weight.reshape((group, -1, *reversed_weight.shape[1:])).swapaxes(1, 2)

@@ -89,3 +89,8 @@ def test_a_model_that_cannot_run_is_printed(path: Path, shape: list[Any] | None,
     arrays = {"w": np.ones((3, 4), "float32"), "s": np.array([-1, 1001])}
     lines = repr(tg.io.load_model(saved(path, nodes, shape, arrays, "y"))).splitlines()
     assert lines[2:] == [f"  h{dim} = MatMul(x, w)", "  y = Reshape(h, [-1, 1001])", "  outputs: y"]
+
+
+def test_a_model_of_huge_inputs_is_printed_without_shapes(path: Path) -> None:
+    model = tg.io.load_model(saved(path, [helper.make_node("Tanh", ["x"], ["y"])], [10**9, 10**9], {}, "y"))
+    assert "  y = Tanh(x)" in repr(model).splitlines()

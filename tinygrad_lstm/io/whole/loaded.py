@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ from .names import identifiers, is_batch
 from .printing import program_lines, shapes_by_step
 
 __all__ = ["Loaded", "Port"]
+
+MOST_PRINTED = 2**22
+"""The most elements of the inputs with which `print` runs a model, to know shapes."""
 
 
 @dataclass(frozen=True)
@@ -212,13 +216,7 @@ class Loaded(Module):
             ValueError: the file does not say the shape of an input.
         """
         examples: dict[str, Tensor] = {}
-        for port, name in zip(self.inputs, self.input_names, strict=True):
-            if port.shape is None:
-                raise ValueError(
-                    f"{self.title}: the file does not say the shape of the input {port.name!r}; give examples of the "
-                    f"inputs, as in inputs={{{name!r}: x}}"
-                )
-            shape = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
+        for (name, shape), port in zip(self._example_shapes(lengths, B).items(), self.inputs, strict=True):
             if not port.is_float:
                 examples[name] = ones(*shape, dtype=port.dtype, device=self._device())
             else:
@@ -226,6 +224,18 @@ class Loaded(Module):
                 dtype = (port.dtype or "float32") if like is None else like.dtype
                 examples[name] = randn(*shape, device=self._device()).astype(dtype)
         return examples
+
+    def _example_shapes(self, lengths: Mapping[str, int], B: int) -> dict[str, list[int]]:
+        """The shapes of `_examples`."""
+        shapes = {}
+        for port, name in zip(self.inputs, self.input_names, strict=True):
+            if port.shape is None:
+                raise ValueError(
+                    f"{self.title}: the file does not say the shape of the input {port.name!r}; give examples of the "
+                    f"inputs, as in inputs={{{name!r}: x}}"
+                )
+            shapes[name] = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
+        return shapes
 
     def extra_repr(self) -> str:
         return printable(self.title)
@@ -299,8 +309,13 @@ class Loaded(Module):
         names = dict.fromkeys(length for lengths in self.free_lengths().values() for length in lengths.values())
         training = [module for module in self.modules() if module.training]
         self.eval()
+
+        def run(lengths: Mapping[str, int]) -> object:
+            size = sum(map(math.prod, self._example_shapes(lengths, 1).values()))
+            return self(**self._examples(lengths, 1)) if size <= MOST_PRINTED else None
+
         try:
-            return shapes_by_step(tuple(names), lambda lengths: self(**self._examples(lengths, 1)))
+            return shapes_by_step(tuple(names), run)
         finally:
             for module in training:
                 module.training = True

@@ -74,6 +74,17 @@ def test_a_skipped_step_keeps_output_and_state() -> None:
     assert h[0].equal(out[3])
 
 
+def test_a_mask_is_not_taken_for_lengths() -> None:
+    """Their flags have the same shapes, and a step of a plain layer is compiled once for all layers."""
+    layer, x = GRU(4, 6), tg.randn(3, 2, 4)
+    out, _ = layer(x, lengths=[1, 3])
+    assert not out[1:, 0].detach().numpy().any()
+    held, _ = layer(x, mask=[[True, True], [False, True], [False, True]])
+    assert held[2, 0].equal(held[0, 0])
+    out, _ = layer(x, lengths=[1, 3])
+    assert not out[1:, 0].detach().numpy().any()
+
+
 def test_values_of_skipped_steps_do_not_count() -> None:
     layer, flags = LSTM(3, 5), [[True], [False]]
     x = tg.tensor([[[1.0, 2.0, 3.0]], [[np.nan, np.inf, 0.0]]], requires_grad=True)

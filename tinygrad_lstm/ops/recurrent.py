@@ -148,6 +148,8 @@ def run_scan(
     inputs = [x, *active.values(), *begins.values(), *taken.values()]
     fixed, key, name = (step.fixed, step.key, step.name) if isinstance(step, PureStep) else ((), None, "sequence")
     flags = tuple(active), tuple(begins), len(starts), tuple(taken)
+    if taken and key is not None:  # a step with lengths has inputs of the same shapes
+        key = key, "mask"
     by_ops = now.anomaly or (now.tracer is not None and now.tracer.sees_steps)
     if compiled is not False and not by_ops:
         try:

@@ -65,8 +65,8 @@ def batch_normalization(
     return Layer(partial(_by_channel, axis=_single(axis)), module, mask="keep")
 
 
-def _by_channel(module: Module, x: Tensor, axis: int) -> Tensor:
-    """A module of (B, C, ...) whose C is this axis of x."""
+def _by_channel(module: Module, x: Tensor, axis: int, mask: Any = None) -> Tensor:
+    """A module of (B, C, ...) whose C is this axis of x. A mask, which Keras uses in training, is ignored."""
     out: Tensor = x.movedim(axis, 1)
     shape = out.shape
     out = module(out.reshape(*shape[:2], -1) if out.ndim > 3 else out).reshape(shape)

@@ -153,16 +153,16 @@ def _table(path: Path) -> HostArray:
         except UnicodeDecodeError as error:
             raise ContentError("not a table: it is not UTF-8") from error
         rows = list(_rows(lines))
-        if not rows:
-            raise ContentError("it has no rows of numbers")
-        header = rows[0][1]
+        header = rows[0][1] if rows else []
         names = [cell for cell in header if _number(cell) is None]
         counted = header == [str(number) for number in range(len(header))] and len(header) > 1
         decimals = any("." in cell or "e" in cell.lower() for _, row in rows[1:2] for cell in row)
         if names or (counted and decimals):
             rows = rows[1:]
+        if not rows:
+            raise ContentError("it has no rows of numbers")
         indexed = bool(names) and not header[0].strip() and len(header) > 1
-        width = len(rows[0][1]) if rows else 0
+        width = len(rows[0][1])
         values: list[list[float]] = []
         for line, row in rows:
             if len(row) != width:

@@ -84,3 +84,19 @@ def test_weights_in_a_file_beside_the_model(path: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         tg.io.load_model(tmp_path / "beside.onnx")(x)[0].numpy(), tg.io.load_model(path)(x)[0].numpy()
     )
+
+
+def test_statistics_are_not_trained(tmp_path: Path) -> None:
+    """The mean and variance of a batch normalization are buffers."""
+    names = ["weight", "bias", "running_mean", "running_var"]
+    graph = helper.make_graph(
+        [helper.make_node("BatchNormalization", ["x", *[f"bn.{name}" for name in names]], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones(3, "float32"), f"bn.{name}") for name in names],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    model = tg.io.load_model(tmp_path / "model.onnx")
+    assert [name for name, _ in model.named_parameters()] == ["bn.weight", "bn.bias"]
+    assert model.state_dict().keys() == {f"bn.{name}" for name in names}

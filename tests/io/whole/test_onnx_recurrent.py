@@ -13,6 +13,7 @@ from onnxruntime import InferenceSession
 from onnxruntime.quantization import quantize_dynamic
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import GRU
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,29 @@ def test_weights_that_are_integers_are_refused(tmp_path: Path) -> None:
     save(helper.make_model(helper.make_graph([node], "graph", *ports, arrays)), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match=r"the node 'rnn': misshapen: W \(int32 .*expected floats"):
         tg.io.load_model(tmp_path / "model.onnx")
+
+
+def test_nodes_with_the_same_weights_are_one_layer(tmp_path: Path) -> None:
+    """As in a loop that is unrolled: training changes the weights of all."""
+    some = np.random.default_rng(0).uniform
+    arrays = {"W": some(-0.5, 0.5, (1, 9, 3)).astype("float32"), "R": some(-0.5, 0.5, (1, 9, 3)).astype("float32")}
+    nodes = [
+        helper.make_node("GRU", ["x", "W", "R"], ["", "a"], "first", hidden_size=3),
+        helper.make_node("GRU", ["x", "W", "R", "", "", "a"], ["", "b"], "second", hidden_size=3),
+        helper.make_node("GRU", ["x", "W", "R", "", "", "b"], ["", "y"], "third", hidden_size=3, direction="reverse"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    path, again = tmp_path / "model.onnx", tmp_path / "again.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model, x = tg.io.load_model(path), some(-1, 1, (4, 2, 3)).astype("float32")
+    assert [name for name, module in model.named_modules() if isinstance(module, GRU)] == ["first"]
+    tg.io.export_onnx(model, again)
+    for each in (path, again):
+        (expected,) = InferenceSession(each).run(None, {"x": x})
+        np.testing.assert_allclose(model(x).detach().numpy(), expected, 1e-4, 1e-5)

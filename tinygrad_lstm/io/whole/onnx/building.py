@@ -81,6 +81,7 @@ class Builder:
         self._taken = {"": 1}
         self._wanted: dict[str, str] = {}  # the names of contents of which attributes are made
         self._taken_contents: dict[str, int] = {}
+        self._layers: dict[Any, str] = {}  # the names of networks by their settings and weights
         self._missing: dict[str, list[str]] = {}
         self._nodes_left = max(MOST_NODES, size)
         self._bytes_left = MADE_A_BYTE * size + 2**20
@@ -234,14 +235,18 @@ class Builder:
             function = FunctionalCall(equations_of(settings), call, tuple(roles))
             weights = [self.used(given[role], "tensor") for role in roles]
             return Step(node.op_type, function, (*inputs, *weights), (), "", origin)
-        try:
-            network = network_for(settings, dequantized(arrays) if quantized else arrays)
-        except ContentError as error:
-            raise ContentError(f"{origin}: {error}") from error
-        name = node.name or next(filter(None, node.output), node.op_type)
-        key = self._unique(name)
-        self.add_content(key, network, name)
-        return Step(node.op_type, call, (key, *inputs), (), "", origin)
+        directions = settings if settings.directions == 2 else replace(settings, direction="forward")
+        layer = (directions, *(given.get(role) for role in (*WEIGHTS, *SCALES)))
+        if layer not in self._layers:  # or else it runs again, as in an unrolled loop
+            self._take(sum(array.nbytes for array in arrays.values()))
+            try:
+                network = network_for(settings, dequantized(arrays) if quantized else arrays)
+            except ContentError as error:
+                raise ContentError(f"{origin}: {error}") from error
+            name = node.name or next(filter(None, node.output), node.op_type)
+            self._layers[layer] = self._unique(name)
+            self.add_content(self._layers[layer], network, name)
+        return Step(node.op_type, call, (self._layers[layer], *inputs), (), "", origin)
 
     def _called(
         self, function: "FunctionProto", node: "NodeProto", given: Sequence[Term | None], frame: Frame
@@ -258,14 +263,14 @@ class Builder:
     # -- limits --------------------------------------------------------------------------------------------------------
 
     def _take(self, nbytes: int) -> None:
-        """Counts memory, which a function takes again in each call.
+        """Counts the memory of arrays, which a function takes again in each call.
 
         Raises:
             ContentError: it is too much.
         """
         self._bytes_left -= nbytes
         if self._bytes_left < 0:
-            raise ContentError("its arrays take too much memory, measured by its size, when its functions are expanded")
+            raise ContentError("its arrays take too much memory, measured by its size")
 
     def _counted(self, value: Any) -> Any:
         """A value of the file; its memory is counted if it is an array."""
@@ -285,7 +290,7 @@ class Builder:
         array = term.stored
         if not isinstance(array, np.ndarray):
             return term.name
-        trainable = term in self._folding.trainable
+        trainable = term in self._folding.trainable and kind != "statistic"
         on_host = kind in ("ints", "floats") or (kind in ("value", "operand") and not trainable and _is_small(array))
         if not on_host:
             self._keep(term.name, array, trainable=trainable)

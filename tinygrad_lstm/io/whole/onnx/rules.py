@@ -8,6 +8,7 @@ attributes, under ONNX's names and with ONNX's defaults:
 
 The annotation of an input says what the rule is given:
     Tensor: a Tensor; an array on the host is copied to the device of the other inputs.
+    Statistic: a Tensor that is not trained, such as a mean over a training set.
     Ints: a list of integers, such as a shape or axes, which are read on the host.
     Floats: a list of floats, such as scales, which are read on the host.
     Value: a Tensor; or an array on the host if all inputs with this annotation are. NumPy's functions take both.
@@ -57,6 +58,7 @@ __all__ = [
     "Operand",
     "Rule",
     "RuleCall",
+    "Statistic",
     "Value",
     "host_ints",
     "is_known",
@@ -74,13 +76,16 @@ Floats: TypeAlias = list[float]
 Value: TypeAlias = Tensor | HostArray
 """A tensor, or an array on the host."""
 
+Statistic = typing.NewType("Statistic", Tensor)
+"""A tensor that is not trained: a buffer of the module, not a parameter."""
+
 MOST_ON_HOST = 64
 """The most elements of a vector of integers that is kept on the host, where shapes and axes are read."""
 
 Operand: TypeAlias = Tensor | HostArray | float
 """A tensor, an array on the host, or one number beside a tensor."""
 
-_KINDS = {Tensor: "tensor", Ints: "ints", Floats: "floats", Value: "value", Operand: "operand"}
+_KINDS = {Tensor: "tensor", Statistic: "statistic", Ints: "ints", Floats: "floats", Value: "value", Operand: "operand"}
 """What an input is converted to, by its annotation."""
 
 _TOGETHER = ("value", "operand")
@@ -103,7 +108,7 @@ class Rule:
         op: its name in ONNX.
         since: the first version of the operators with these inputs and attributes.
         function: the rule.
-        conversions: for each input, "tensor", "ints", "floats", "value", "operand" or "any".
+        conversions: for each input, "tensor", "statistic", "ints", "floats", "value", "operand" or "any".
         required: the number of inputs that it must have.
         variadic: whether the last conversion applies to any number of further inputs.
         attributes: the default of each attribute; `inspect.Parameter.empty` for one that must be given.

@@ -10,7 +10,7 @@ from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ..... import ops
 from ....._tensor import Tensor
-from ..rules import rule
+from ..rules import Statistic, rule
 
 __all__: list[str] = []
 
@@ -20,8 +20,8 @@ def batch_normalization(
     x: Tensor,
     scale: Tensor,
     bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
+    mean: Statistic,
+    var: Statistic,
     *,
     epsilon: float = 1e-5,
     momentum: float = 0.9,

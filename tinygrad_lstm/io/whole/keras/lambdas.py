@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -11,10 +12,18 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...._tensor import Tensor
 from ...errors import shown
-from .operations import OPERATIONS, get_item
+from .operations import OPERATIONS, get_item, normalized
 from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
 __all__: list[str] = []
+
+
+def _l2_normalize(x: Tensor, axis: Any = None, epsilon: float = 1e-12) -> Tensor:
+    out: Tensor = normalized(x, axis, epsilon=math.sqrt(epsilon))
+    return out
+
+
+_OPERATIONS = {**OPERATIONS, "L2Normalize": _l2_normalize}
 
 _BOTH = {"y": "x2"}
 _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
@@ -100,9 +109,9 @@ _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
     "linalg.matmul": ("Matmul", {"b": "x2"}),
     "matmul": ("Matmul", {"b": "x2"}),
     "linalg.einsum": ("Einsum", {}),
-    "math.l2_normalize": ("Normalize", {}),
-    "nn.l2_normalize": ("Normalize", {}),
-    "linalg.l2_normalize": ("Normalize", {}),
+    "math.l2_normalize": ("L2Normalize", {"dim": "axis"}),
+    "nn.l2_normalize": ("L2Normalize", {"dim": "axis"}),
+    "linalg.l2_normalize": ("L2Normalize", {"dim": "axis"}),
     "clip_by_value": ("Clip", {"clip_value_min": "x_min", "clip_value_max": "x_max"}),
     "cast": ("Cast", {}),
     "reshape": ("Reshape", {"shape": "newshape"}),
@@ -145,7 +154,7 @@ class _Lambda:
 
 
 def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
-    names, function = dict(renamed), OPERATIONS[operation_name]
+    names, function = dict(renamed), _OPERATIONS[operation_name]
     given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
     if operation_name == "Matmul":
         args, given = _turned(args, given)

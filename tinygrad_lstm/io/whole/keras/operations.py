@@ -23,7 +23,7 @@ from ...errors import shown
 from .core import same
 from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
-__all__ = ["OPERATIONS", "get_item"]
+__all__ = ["OPERATIONS", "get_item", "normalized"]
 
 Axis = int | Sequence[int] | None
 
@@ -405,8 +405,12 @@ def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) 
 
 
 @operation("Normalize")
-def normalize(x: Tensor, axis: int = -1, order: int = 2, epsilon: float = 1e-12) -> Tensor:
-    return x * ops.rsqrt(ops.clamp(ops.sum(x * x, dim=axis, keepdim=True), epsilon, None))
+def normalized(x: Tensor, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
+    """x with the length 1 along axes; it is divided by epsilon at least."""
+    if order != 2:
+        raise ValueError(f"the order {order} is not supported")
+    squares = ops.sum(x * x, dim=_axes(axis), keepdim=True)
+    return x * ops.rsqrt(ops.clamp(squares, (epsilon or 1e-7) ** 2, None))
 
 
 @operation("Full")

@@ -205,7 +205,7 @@ def _dot(inputs: Sequence[Tensor], axes: tuple[int, int], normalize: bool) -> Te
     x, y = inputs
     dims = [axis % each.ndim for axis, each in zip(axes, inputs, strict=True)]
     if normalize:
-        x, y = (_normalized(each, dim) for each, dim in zip(inputs, dims, strict=True))
+        x, y = (normalize(each, dim, epsilon=1e-6) for each, dim in zip(inputs, dims, strict=True))
     letters = "abcdefghijklmnopqrstuvw"
     of_x = ["z", *letters[: x.ndim - 1]]
     of_y = ["z", *letters[x.ndim - 1 : x.ndim + y.ndim - 2]]
@@ -213,7 +213,3 @@ def _dot(inputs: Sequence[Tensor], axes: tuple[int, int], normalize: bool) -> Te
     out = [letter for letter in dict.fromkeys(of_x + of_y) if letter != of_x[dims[0]]]
     product: Tensor = ops.einsum(f"{''.join(of_x)},{''.join(of_y)}->{''.join(out)}", x, y)
     return product.unsqueeze(1) if product.ndim == 1 else product
-
-
-def _normalized(x: Tensor, dim: int) -> Tensor:
-    return x * ops.rsqrt(ops.clamp(ops.sum(x * x, dim=dim, keepdim=True), 1e-12, None))

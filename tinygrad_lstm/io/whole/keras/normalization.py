@@ -11,7 +11,7 @@ from ...._tensor import Tensor, tensor
 from ....creation import ones, zeros
 from ....nn import BatchNorm1d, GroupNorm, Module, RMSNorm
 from .core import parameter
-from .operations import normalize
+from .operations import normalized
 from .rules import Layer, UnsupportedError, Weights, layer
 
 __all__: list[str] = []
@@ -137,4 +137,4 @@ def group_normalization(
 @layer("UnitNormalization")
 def unit_normalization(*, axis: Any = -1) -> Layer:
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    return Layer(partial(normalize, axis=axes, epsilon=1e-6), mask="keep")
+    return Layer(partial(normalized, axis=axes, epsilon=1e-6), mask="keep")

@@ -9,6 +9,7 @@ from typing import Any
 from .... import ops
 from ...._tensor import Tensor
 from ....creation import ones_like, zeros_like
+from .operations import normalized
 from .rules import Layer, UnsupportedError, layer
 
 __all__ = ["channels_last", "padded"]
@@ -205,7 +206,7 @@ def _dot(inputs: Sequence[Tensor], axes: tuple[int, int], normalize: bool) -> Te
     x, y = inputs
     dims = [axis % each.ndim for axis, each in zip(axes, inputs, strict=True)]
     if normalize:
-        x, y = (normalize(each, dim, epsilon=1e-6) for each, dim in zip(inputs, dims, strict=True))
+        x, y = (normalized(each, dim, epsilon=1e-6) for each, dim in zip(inputs, dims, strict=True))
     letters = "abcdefghijklmnopqrstuvw"
     of_x = ["z", *letters[: x.ndim - 1]]
     of_y = ["z", *letters[x.ndim - 1 : x.ndim + y.ndim - 2]]

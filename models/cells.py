@@ -304,6 +304,10 @@ class RNNCell(_Cell):
         return parameters_apart(self)
 
 
+CELLS: dict[str, Any] = {cls.KIND: cls for cls in (LSTMCell, GRUCell, RNNCell)}
+"""The classes by the names of their kinds."""
+
+
 def rnn_layer_step(weights: Mapping[str, Tensor], activations: Activations, net_x: Tensor, h: Tensor) -> RNNGates:
     """The step of a layer of `RNN`, given its weights, and net_x (B, H), the W·x + b."""
     (tanh,) = activations

@@ -249,7 +249,7 @@ class Loadable(Module):
         weights: Source,
         prefix: str | Sequence[str] = "",
         *,
-        forget_bias: float = 1.0,
+        forget_bias: float | None = None,
         batch_first: bool = False,
         dropout: float = 0.0,
         dtype: DType = None,
@@ -265,7 +265,7 @@ class Loadable(Module):
                 cells of a MultiRNNCell become layers, those of a bidirectional network directions; a list has the
                 prefix of each layer.
             forget_bias: of an LSTM: the number that TensorFlow adds to the forget gates' biases when it runs the model.
-                The file does not have it.
+                The file does not have it; by default it is 1.0, as in TensorFlow.
             batch_first, dropout: settings of the network.
             dtype: the network's dtype; by default that of the arrays.
             options: settings that the arrays do not show, such as `activations`.

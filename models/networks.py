@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
@@ -21,7 +21,7 @@ from .variants import (
     Variant,
 )
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "NETWORKS", "RNN", "Nonlinearity"]
 
 Nonlinearity = Literal["tanh", "relu"]
 
@@ -245,6 +245,10 @@ class RNN(Network):
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
         return Plain(parameters, rnn_layer_step, [self.nonlinearity])
+
+
+NETWORKS: dict[str, Any] = {cls.KIND: cls for cls in (LSTM, GRU, RNN)}
+"""The classes by the names of their kinds."""
 
 
 def _check_option(network: Network, name: str, value: object, known: Sequence[object]) -> None:

@@ -41,10 +41,11 @@ MINIMAL = Kind(
     follows="",
     gradients_follow="",
     one_product=False,
-    orders={"keras": "hf", "onnx": "hf"},
+    orders={"keras": "hf", "onnx": "hf", "tensorflow": "fn"},
     keras_classes=("MGU", "MGUCell"),
     cudnn_class="",
     onnx_activations=("sigmoid", "tanh"),
+    tensorflow_cells=r"mgu_cell",
 )
 """The minimal gated unit (Zhou et al. 2016)."""
 
@@ -235,7 +236,8 @@ def said_again(tree: ast.AST) -> Iterator[str]:
             case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
                 return "".join(map(text, parts)) in {*ORDERS, "hc", "ch"}
             case ast.Compare(left=left, comparators=others):
-                return not KINDS.keys().isdisjoint(map(text, (left, *others)))
+                listed = [part for other in others for part in getattr(other, "elts", [other])]
+                return not KINDS.keys().isdisjoint(map(text, (left, *listed)))
         return False
 
     for node in ast.walk(tree):

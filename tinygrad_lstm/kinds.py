@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = ["KINDS", "Activation", "Framework", "Gate", "Kind", "State", "Weight", "kind_of_op", "kind_with_gates"]
 
-Framework = Literal["keras", "onnx"]
+Framework = Literal["keras", "onnx", "tensorflow"]
 
 Activation: TypeAlias = str | tuple[str | float, ...]
 """The name of an activation function of LSTM, GRU or RNN; or a tuple of a name and its numbers."""
@@ -88,6 +88,7 @@ class Kind:
         keras_classes: the Keras classes of the layer and of its cell.
         cudnn_class: the Keras class of the layer whose arrays have CuDNN's layout.
         onnx_activations: the functions of the ONNX node of this name, in lower case.
+        tensorflow_cells: a regular expression for the names of its cells in TensorFlow 1, in lower case.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Kind:
     keras_classes: tuple[str, str]
     cudnn_class: str
     onnx_activations: tuple[str, ...]
+    tensorflow_cells: str
 
     @property
     def op(self) -> str:
@@ -194,10 +196,11 @@ KINDS: dict[str, Kind] = {
             follows="h",
             gradients_follow="ifgo",
             one_product=True,
-            orders={"keras": "ifco", "onnx": "iofc"},
+            orders={"keras": "ifco", "onnx": "iofc", "tensorflow": "icfo"},
             keras_classes=("LSTM", "LSTMCell"),
             cudnn_class="CuDNNLSTM",
             onnx_activations=("sigmoid", "tanh", "tanh"),
+            tensorflow_cells=r"\w*lstm_?(fused_|block_)?(cell|wrapper)\w*(/.*)?",
         ),
         Kind(
             name="GRU",
@@ -213,10 +216,11 @@ KINDS: dict[str, Kind] = {
             follows="",
             gradients_follow="zn",
             one_product=False,
-            orders={"keras": "zrh", "onnx": "zrh"},
+            orders={"keras": "zrh", "onnx": "zrh", "tensorflow": "rzh"},
             keras_classes=("GRU", "GRUCell"),
             cudnn_class="CuDNNGRU",
             onnx_activations=("sigmoid", "tanh"),
+            tensorflow_cells=r".*",  # the names of its arrays are enough
         ),
         Kind(
             name="RNN",
@@ -228,10 +232,11 @@ KINDS: dict[str, Kind] = {
             follows="",
             gradients_follow="",
             one_product=True,
-            orders={"keras": "h", "onnx": "h"},
+            orders={"keras": "h", "onnx": "h", "tensorflow": "h"},
             keras_classes=("SimpleRNN", "SimpleRNNCell"),
             cudnn_class="",
             onnx_activations=("tanh",),
+            tensorflow_cells=r"basic_?rnn_?cell\w*",
         ),
     )
 }

@@ -110,6 +110,11 @@ def test_a_prefix_of_several_cells_is_refused() -> None:
         LSTM.from_tensorflow(GOLDEN / "cells", "gru")
 
 
+def test_a_forget_bias_of_a_gru_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"forget_bias is for an LSTM, got 0\.5"):
+        GRU.from_tensorflow(GOLDEN / "cells", "gru", forget_bias=0.5)
+
+
 # -- files that are missing, damaged, or lead elsewhere ----------------------------------------------------------------
 
 

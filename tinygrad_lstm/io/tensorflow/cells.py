@@ -7,11 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import DType
 
+from ...kinds import KINDS, Kind
 from ..mapped import mapped_network
 from ..recurrent import Recurrent
 
@@ -20,32 +21,22 @@ __all__ = ["FORGET_BIAS", "Cell", "cells_of", "tensorflow_network"]
 FORGET_BIAS = 1.0
 """What TensorFlow's LSTM cells add to the biases of the forget gates unless they are told otherwise."""
 
-# The names of the arrays of a cell below its path, by role, in the present version and before 1.2 and 1.0. The columns
-# of kernels are those of the gates in this order.
-GATES = {"LSTM": "igfo", "GRU": "rzn", "RNN": "h"}
-OF_KIND: dict[str, dict[str, tuple[str, ...]]] = {
-    "GRU": {
-        "weight_rz": ("gates/kernel", "gates/weights", "Gates/Linear/Matrix"),
-        "bias_rz": ("gates/bias", "gates/biases", "Gates/Linear/Bias"),
-        "weight_n": ("candidate/kernel", "candidate/weights", "Candidate/Linear/Matrix"),
-        "bias_n": ("candidate/bias", "candidate/biases", "Candidate/Linear/Bias"),
-    },
-    "LSTM": {
-        "weight": ("kernel", "weights", "Linear/Matrix", "W_0"),
-        "bias": ("bias", "biases", "Linear/Bias", "B"),
-        "peephole_i": ("w_i_diag", "W_I_diag"),
-        "peephole_f": ("w_f_diag", "W_F_diag"),
-        "peephole_o": ("w_o_diag", "W_O_diag"),
-        "weight_hr": ("projection/kernel", "projection/weights", "W_P_0"),
-    },
-    "RNN": {"weight": ("kernel", "weights", "Linear/Matrix"), "bias": ("bias", "biases", "Linear/Bias")},
+Ends: TypeAlias = dict[str, tuple[str, ...]]
+
+# The ends of the names of a cell's arrays, in the present version of TensorFlow and before 1.2 and 1.0.
+ONE_KERNEL: Ends = {
+    "weight": ("kernel", "weights", "Linear/Matrix", "W_0"),
+    "bias": ("bias", "biases", "Linear/Bias", "B"),
 }
-REQUIRED = {"GRU": ("weight_rz", "weight_n"), "LSTM": ("weight", "bias"), "RNN": ("weight", "bias")}
-CLASSES = {
-    "GRU": re.compile(r".*", re.DOTALL),  # its arrays are enough to know it
-    "LSTM": re.compile(r"(.*/)?\w*lstm_?(fused_|block_)?(cell|wrapper)\w*(/.*)?", re.IGNORECASE | re.DOTALL),
-    "RNN": re.compile(r"(.*/)?basic_?rnn_?cell\w*", re.IGNORECASE | re.DOTALL),
+OF_GATES: Ends = {
+    "weight": ("gates/kernel", "gates/weights", "Gates/Linear/Matrix"),
+    "bias": ("gates/bias", "gates/biases", "Gates/Linear/Bias"),
 }
+OF_CANDIDATE: Ends = {
+    "weight": ("candidate/kernel", "candidate/weights", "Candidate/Linear/Matrix"),
+    "bias": ("candidate/bias", "candidate/biases", "Candidate/Linear/Bias"),
+}
+PROJECTION = ("projection/kernel", "projection/weights", "W_P_0")
 
 LAYER = re.compile(r"(?<=/)cell_(\d{1,4})(?=/)|^cell_(\d{1,4})(?=/)", re.IGNORECASE)
 BACKWARD = re.compile(r"(?<![^/])(fw|bw)(?![^/])", re.IGNORECASE)
@@ -69,24 +60,51 @@ class Cell:
 def cells_of(arrays: Mapping[str, HostArray]) -> list[Cell]:
     """The cells among arrays, in order."""
     roles_of: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for kind, roles in OF_KIND.items():
-        for role, endings in roles.items():
+    for name, kind in KINDS.items():
+        for role, endings in _names(kind).items():
             for ending in endings:
-                roles_of[ending].append((kind, role))
+                roles_of[ending].append((name, role))
     found: dict[tuple[str, str], dict[str, str]] = {}
     for name in arrays:
         parts = name.removesuffix(":0").split("/")
         for number in range(1, 4):
             path, ending = "/".join(parts[:-number]), "/".join(parts[-number:])
-            for kind, role in roles_of.get(ending, ()):
-                found.setdefault((kind, path), {})[role] = name
-    cells = []
-    for (kind, path), names in found.items():
-        if CLASSES[kind].fullmatch(path) and all(role in names for role in REQUIRED[kind]):
-            shapes = [arrays[names[role]].shape for role in REQUIRED[kind]]
-            if len(shapes[0]) == 2 and (kind == "GRU" or shapes[1] == shapes[0][1:]):
-                cells.append(Cell(kind, path, names))
-    return cells
+            for kind_name, role in roles_of.get(ending, ()):
+                found.setdefault((kind_name, path), {})[role] = name
+    return [Cell(name, path, roles) for (name, path), roles in found.items() if _is_cell(name, path, roles, arrays)]
+
+
+def _names(kind: Kind) -> Ends:
+    """The ends of the names of a cell's arrays, by role. One kernel has all gates, or all but the candidate."""
+    if kind.one_product:
+        names = dict(ONE_KERNEL)
+    else:
+        candidate = kind.letters.strip("".join(kind.shares))
+        names = {f"{role}_{''.join(kind.shares)}": ends for role, ends in OF_GATES.items()}
+        names |= {f"{role}_{candidate}": ends for role, ends in OF_CANDIDATE.items()}
+    for weight in kind.weights:
+        if weight.option == "peephole":
+            names |= {f"{weight.name}_{gate}": (f"w_{gate}_diag", f"W_{gate.upper()}_diag") for gate in weight.gates}
+        elif weight.option == "proj_size":
+            names[weight.name] = PROJECTION
+    return names
+
+
+def _is_cell(name: str, path: str, roles: Mapping[str, str], arrays: Mapping[str, HostArray]) -> bool:
+    """Whether the arrays below a path are those of a cell of this kind."""
+    kind = KINDS[name]
+    if not re.fullmatch(rf"(.*/)?({kind.tensorflow_cells})", path, re.IGNORECASE | re.DOTALL):
+        return False
+    for role in _names(kind):
+        weight, bias = role, role.replace("weight", "bias")
+        if weight == bias or weight == "weight_hr":
+            continue
+        if weight not in roles or bias not in roles:
+            return False
+        shape = arrays[roles[weight]].shape
+        if len(shape) != 2 or arrays[roles[bias]].shape != shape[1:]:
+            return False
+    return True
 
 
 def tensorflow_network(
@@ -109,7 +127,7 @@ def tensorflow_network(
         ValueError: there is no cell of this kind, or there are several that are not layers and directions of one
             network; shapes are invalid.
     """
-    who = f"{kind}.from_tensorflow"
+    who, table = f"{kind}.from_tensorflow", KINDS[kind]
     cells = [cell for cell in cells_of(arrays) if cell.kind == kind]
     roles: dict[str, str] = {}
     for number, each in enumerate([prefix] if isinstance(prefix, str) else prefix):
@@ -130,12 +148,12 @@ def tensorflow_network(
         kind,
         arrays,
         roles,
-        gates=GATES[kind],
+        gates=table.orders["tensorflow"],
         joined="xh",
         transposed=True,
-        forget_bias=0.0 if kind != "LSTM" else FORGET_BIAS if forget_bias is None else forget_bias,
+        forget_bias=FORGET_BIAS if forget_bias is None and "f" in table.letters else forget_bias or 0.0,
         dtype=dtype,
-        options={**({"reset_after": False} if kind == "GRU" else {}), **(options or {})},
+        options={**({"reset_after": False} if "reset_after" in table.options else {}), **(options or {})},
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.cells import LSTMGates
 from tinygrad_lstm.observing import show_step
@@ -44,7 +45,7 @@ class ConvLSTMCell(Module):
         keras: the major version.
     """
 
-    STATES: ClassVar[tuple[str, ...]] = ("h", "c")
+    STATES: ClassVar[tuple[str, ...]] = KINDS["LSTM"].state_names
 
     def __init__(self, weights: Mapping[str, HostArray], config: Mapping[str, Any], keras: int) -> None:
         dims = weights["kernel"].ndim - 2

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tinygrad_lstm import models
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import ops
 from ...._tensor import Tensor
@@ -153,7 +153,7 @@ def _network(settings: Settings, directions: Sequence[Mapping[str, HostArray]]) 
         activations=settings.activations,
         batch_first=True,
     )
-    network = getattr(models, str(settings.kind)).of_found(network_of(arrays, description))
+    network = NETWORKS[str(settings.kind)].of_found(network_of(arrays, description))
     if settings.units not in (None, network.hidden_size):
         raise ContentError(f"a layer has {settings.units} units in the config, but arrays of {network.hidden_size}")
     return network

@@ -59,9 +59,8 @@ class Equations:
     def step(self, parameters: Mapping[str, Tensor], x: Tensor, *states: Tensor) -> LSTMGates | GRUGates | RNNGates:
         """The gates and states after an input x (B, I), given a layer's parameters, and the states before."""
         net_x = ops.linear(x, parameters["weight_ih"], parameters["bias"])
-        steps: dict[str, Callable[..., LSTMGates | GRUGates | RNNGates]]
-        steps = {"LSTM": self._lstm, "GRU": self._gru, "RNN": self._rnn}
-        return steps[self.kind](parameters, net_x, *states)
+        step: Callable[..., LSTMGates | GRUGates | RNNGates] = getattr(self, f"_{KINDS[self.kind].op}")
+        return step(parameters, net_x, *states)
 
     def _lstm(self, parameters: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
         net_i, net_f, net_g, net_o = ops.chunk(net_x + ops.linear(h, parameters["weight_hh"]), 4, dim=-1)

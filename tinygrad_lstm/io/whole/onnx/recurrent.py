@@ -14,9 +14,10 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.models import GRU, LSTM, RNN, Recurrent
+from tinygrad_lstm.models import Recurrent
 from tinygrad_lstm.models.base import Network
 from tinygrad_lstm.models.cells import parts_of, state_of_parts
+from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import ops
 from ...._scan import scan
@@ -38,8 +39,6 @@ QUANTIZED_LSTM = ("com.microsoft", "DynamicQuantizeLSTM")
 
 SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 """Its further inputs."""
-
-_NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
 def dequantized(arrays: Mapping[str, HostArray]) -> dict[str, HostArray]:
@@ -92,7 +91,7 @@ def network_for(settings: NodeSettings, weights: Mapping[str, HostArray]) -> Mod
     if settings.hidden_size not in (None, found.hidden_size):
         raise ContentError(f"hidden_size is {settings.hidden_size}, but R is of shape {weights['R'].shape}")
     if not general:
-        network: Module = _NETWORKS[settings.kind].of_found(found)
+        network: Module = NETWORKS[settings.kind].of_found(found)
         return network
     places = ("l0", "l0_reverse")[: settings.directions]
     own = [

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_bool, is_float
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.models import GRU, LSTM, RNN
+from tinygrad_lstm.models.networks import NETWORKS, Nonlinearity
 
 from .... import ops
 from ...._scan import scan
@@ -37,10 +37,11 @@ from .ops.lists import TensorList
 
 __all__ = ["Found", "Layer", "Scan", "layer_of"]
 
-NETWORKS: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
-
 ROLES = ("kernel", "recurrent_kernel", "bias")
 MOST_WEIGHTS = len(ROLES)
+
+VARIANTS: dict[str, tuple[Any, ...]] = {"reset_after": (True, False), "nonlinearity": get_args(Nonlinearity)}
+"""The options that the weights do not show, with their values."""
 
 MOST_STEPS = 200
 """The most steps of the body of a loop that is compared."""
@@ -263,16 +264,13 @@ def _makers(
         yield partial(tensorflow_network, cell.kind, weights, cell.path, forget_bias=forget_bias)
     if len(weights) > MOST_WEIGHTS:
         return
-    of_kind: dict[str, list[dict[str, Any]]] = {
-        "LSTM": [{}],
-        "GRU": [{"reset_after": True}, {"reset_after": False}],
-        "RNN": [{"nonlinearity": "tanh"}, {"nonlinearity": "relu"}],
-    }
     kinds = [kind for kind in NETWORKS if len(KINDS[kind].states) == states]
     for kind, arrays in product(kinds, permutations(weights.values())):
         own = dict(zip(ROLES, arrays, strict=False))
-        for options in of_kind[kind]:
-            yield partial(network_of, own, FileLayer(kind, "keras", [{role: role for role in own}], **options))
+        options = {name: values for name, values in VARIANTS.items() if name in KINDS[kind].options}
+        for chosen in product(*options.values()):
+            settings: dict[str, Any] = dict(zip(options, chosen, strict=True))
+            yield partial(network_of, own, FileLayer(kind, "keras", [{role: role for role in own}], **settings))
 
 
 def _run(body: Body, values: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
-from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.models.cells import CELLS
+from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import nn
 from ....nn.containers import Function
@@ -27,8 +29,7 @@ T = TypeVar("T")
 _TORCH = "torch.nn.modules."
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
 
-_RECURRENT: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
-_CELLS: dict[str, Any] = {"LSTMCell": LSTMCell, "GRUCell": GRUCell, "RNNCell": RNNCell}
+_CELLS = {f"{kind}Cell": cls for kind, cls in CELLS.items()}
 _PLAIN: dict[str, Any] = {
     name: getattr(nn, name)
     for name in (
@@ -46,7 +47,11 @@ _PLAIN: dict[str, Any] = {
 _ALIASES = {"NonDynamicallyQuantizableLinear": "Linear", "SyncBatchNorm": "BatchNorm1d"}
 _LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
-RESULTS = {"LSTM": 3, "GRU": 2, "RNN": 2, "LSTMCell": 2, "MultiheadAttention": 2}
+RESULTS = {
+    **{name: 1 + len(kind.states) for name, kind in KINDS.items()},
+    **{f"{name}Cell": len(kind.states) for name, kind in KINDS.items()},
+    "MultiheadAttention": 2,
+}
 """The number of tensors that layers return, if it is not one."""
 
 # Settings that our modules do not have, with the values that mean what ours compute.
@@ -121,7 +126,7 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
         UnsupportedSettingError: a setting is not supported.
         ContentError: a setting is missing or damaged, or an array has an invalid shape.
     """
-    if kind not in {*_RECURRENT, *_CELLS, *_PLAIN, *_FUNCTIONS, "InstanceNorm1d"}:
+    if kind not in {*NETWORKS, *_CELLS, *_PLAIN, *_FUNCTIONS, "InstanceNorm1d"}:
         return None
     if other := [name for name, value in _FIXED.items() if name in settings and settings[name] != value]:
         raise UnsupportedSettingError(f"{kind} with {', '.join(f'{name}={settings[name]!r:.40}' for name in other)}")
@@ -129,7 +134,7 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
     if faults:
         raise ContentError(printable("; ".join(faults)))
     try:
-        if kind in _RECURRENT:
+        if kind in NETWORKS:
             return _recurrent(kind, settings, arrays)
         if kind in _FUNCTIONS:
             return _FUNCTIONS[kind](settings)
@@ -179,10 +184,10 @@ def memory_of(tensor: Tensor) -> object:
 
 def _recurrent(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:
     options: dict[str, Any] = {} if settings.get("bias", True) else {"bias": False}
-    if kind == "RNN":
+    if "nonlinearity" in KINDS[kind].options:
         named = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}
         options["nonlinearity"] = settings.get("nonlinearity") or named[settings["mode"]]
-    layer: nn.Module = _RECURRENT[kind].from_torch(
+    layer: nn.Module = NETWORKS[kind].from_torch(
         arrays, batch_first=bool(settings["batch_first"]), dropout=float(settings.get("dropout", 0.0)), **options
     )
     return layer

@@ -1,23 +1,35 @@
 """PyTorch's recurrent ops, whose weights are a list: they become layers."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.kinds import KINDS
+from tinygrad_lstm.models.cells import state_of_parts
+from tinygrad_lstm.models.networks import Nonlinearity
 
 from .... import ops
 from ...._tensor import Tensor, as_tensor
 from ....nn import Module
 from ...errors import ContentError
 from .graph import Graph
-from .layers import layer_of
+from .layers import RESULTS, layer_of
 from .values import Applied, Ref, call_layer
 
 __all__ = ["Packed", "call_packed", "pack", "pad_packed", "recurrent_op"]
 
-_KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+_OPS: dict[str, tuple[str, dict[str, str]]] = {
+    op: (name, settings)
+    for name, kind in KINDS.items()
+    for op, settings in (
+        [(f"{kind.op}_{each}", {"nonlinearity": each}) for each in get_args(Nonlinearity)]
+        if "nonlinearity" in kind.options
+        else [(kind.op, {})]
+    )
+}
+"""The kind and the settings of each op."""
 
 
 class Packed(NamedTuple):
@@ -37,11 +49,11 @@ def recurrent_op(graph: Graph, op: str, args: Sequence[Any]) -> Any:
     if op == "_pack_padded_sequence":
         return tuple(graph.step("pack", Applied(pack, tuple(args)), 2))
     if op == "_pad_packed_sequence" and len(args) == 5:
-        packed, _, *settings = args
-        return tuple(graph.step("pad_packed", Applied(pad_packed, (packed, *settings)), 2))
-    kind = _KINDS.get(op.removesuffix(".input"))
-    if kind is None:
+        packed, _, *others = args
+        return tuple(graph.step("pad_packed", Applied(pad_packed, (packed, *others)), 2))
+    if op.removesuffix(".input") not in _OPS:
         return None
+    kind, own_settings = _OPS[op.removesuffix(".input")]
     run: Callable[..., Any] = call_layer
     match args:
         case [Ref() as x, state, list() as weights, bool(), int() as layers, p, _, bool() as both, bool() as first]:
@@ -58,19 +70,18 @@ def recurrent_op(graph: Graph, op: str, args: Sequence[Any]) -> Any:
         if own is None or not isinstance(own[1], Tensor):
             raise ContentError(f"it computes the weights of {op} when it runs")
         arrays[name] = own[1].detach().numpy()
-    key = (kind, *weights)
+    settings = {"batch_first": first, "dropout": p, "bias": "bias_ih_l0" in arrays, **own_settings}
+    key = (kind, *settings.items(), *weights)
     if key not in graph.layers:
-        own_settings = {"batch_first": first, "dropout": p, "bias": "bias_ih_l0" in arrays}
-        own_settings |= {"nonlinearity": op.removeprefix("rnn_")} if kind == "RNN" else {}
-        layer = layer_of(kind, own_settings, arrays)
+        layer = layer_of(kind, settings, arrays)
         if layer is None:
             raise ContentError(f"there is no {kind}")
         path = graph.contents[weights[0]][0].rpartition(".")[0] or kind.lower()
         graph.layers[key] = graph.add(path, layer)
     given: list[Any] = [graph.layers[key], x]
     if not all(isinstance(each, Ref) and each.is_zeros for each in states):
-        given.append(tuple(states) if kind == "LSTM" else states[0])
-    return tuple(graph.step(kind, Applied(run, tuple(given)), 3 if kind == "LSTM" else 2))
+        given.append(state_of_parts(states))
+    return tuple(graph.step(kind, Applied(run, tuple(given)), RESULTS[kind]))
 
 
 def pack(x: Tensor, lengths: Any, batch_first: bool) -> tuple[Packed, HostArray]:

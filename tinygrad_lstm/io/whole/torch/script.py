@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.kinds import KINDS
 
 from ....nn import Module
 from ...errors import ContentError, shown
@@ -195,7 +196,7 @@ class _Reader:
             args.pop()
         run: Callable[..., Any] = call_layer
         match args:
-            case [(Ref() as packed, None, None, None), *states] if kind in ("LSTM", "GRU", "RNN"):
+            case [(Ref() as packed, None, None, None), *states] if kind in KINDS:
                 run, args = call_packed, [packed, *states]
         results = self.graph.step(kind, Applied(run, (layer, *map(_as_tuples, args))), RESULTS.get(kind, 1))
         found = _structured(kind, results)
@@ -409,11 +410,11 @@ _NUMBERS = {"inf": float("inf"), "nan": float("nan")}
 
 
 def _structured(kind: str, results: Sequence[Ref]) -> Any:
-    """The results of a layer as in PyTorch: an LSTM returns its states as a tuple."""
+    """The results of a layer as in PyTorch: two states of a network are a tuple."""
     first, *others = results
     if not others:
         return first
-    return (first, tuple(others)) if kind == "LSTM" else (first, *others)
+    return (first, tuple(others)) if len(others) > 1 else (first, *others)
 
 
 def _settings_of(values: Sequence[Any], named: Mapping[str, Any], name: str, place: int) -> Any:

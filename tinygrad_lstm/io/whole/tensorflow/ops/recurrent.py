@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinygrad_lstm.kinds import KINDS
+
 from ..... import ops
 from ....._tensor import Tensor
 from ...onnx.rules import Ints
 from ..rules import rule
 
 __all__: list[str] = []
+
+_LSTM = KINDS["LSTM"]
+_ORDER = _LSTM.order(_LSTM.orders["tensorflow"])
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class _Cell:
         """i, c', f, o, g, tanh(c'), h'."""
         columns = ops.split(ops.cat([x, h], -1) @ self.w + self.b, self.w.shape[1] // 4, -1)
         by_gate = dict(zip(self.gates, columns, strict=True))
-        i, f, g, o = (by_gate[gate] for gate in "ifgo")
+        i, f, g, o = (by_gate[gate] for gate in _LSTM.letters)
         f = f + self.forget_bias
         if self.peepholes:
             i, f = i + c * self.peepholes[0], f + c * self.peepholes[1]
@@ -70,7 +75,7 @@ def lstm_block_cell(
     use_peephole: bool = False,
 ) -> Any:
     peepholes = (wci, wcf, wco) if use_peephole else None
-    return _Cell(w, b, peepholes, forget_bias, cell_clip, "igfo")(x, cs_prev, h_prev)
+    return _Cell(w, b, peepholes, forget_bias, cell_clip, _ORDER)(x, cs_prev, h_prev)
 
 
 @rule("BlockLSTM")
@@ -90,7 +95,7 @@ def block_lstm(
     use_peephole: bool = False,
 ) -> Any:
     peepholes = (wci, wcf, wco) if use_peephole else None
-    return _Cell(w, b, peepholes, forget_bias, cell_clip, "igfo").over(seq_len_max[0], x, cs_prev, h_prev)
+    return _Cell(w, b, peepholes, forget_bias, cell_clip, _ORDER).over(seq_len_max[0], x, cs_prev, h_prev)
 
 
 @rule("BlockLSTMV2")
@@ -109,7 +114,7 @@ def block_lstm_v2(
     use_peephole: bool = False,
 ) -> Any:
     peepholes = (wci, wcf, wco) if use_peephole else None
-    return _Cell(w, b, peepholes, 0.0, cell_clip, "ifgo").over(seq_len_max[0], x, cs_prev, h_prev)
+    return _Cell(w, b, peepholes, 0.0, cell_clip, _LSTM.letters).over(seq_len_max[0], x, cs_prev, h_prev)
 
 
 @rule("GRUBlockCell")

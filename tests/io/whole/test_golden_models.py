@@ -72,6 +72,33 @@ def test_it_trains(name: str) -> None:
         assert loss().item() < before.item()
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("onnx_", "keras"))])
+def test_its_gradient_in_float64(name: str) -> None:
+    """The derivative of a loss along a direction is the product of the direction with the gradient."""
+    model, expected = tg.io.load_model(model_path(name)).to(dtype="float64"), arrays(name, "out.")
+    inputs = {key: x.astype("float64") if x.dtype.kind == "f" else x for key, x in arrays(name, "in.").items()}
+    rng = np.random.default_rng(0)
+    weights = {key: tg.tensor(rng.standard_normal(y.shape)) for key, y in expected.items() if y.dtype.kind == "f"}
+
+    def loss() -> tg.Tensor:
+        outputs = by_name(model(**inputs), expected)
+        assert {outputs[key].dtype for key in weights} == {np.dtype("float64")}
+        parts = [(outputs[key] * (outputs[key] + weight)).sum() for key, weight in weights.items()]
+        return sum(parts[1:], parts[0])
+
+    loss().backward()
+    parameters = [each for each in model.parameters() if each.grad is not None]
+    steps = [1e-6 * rng.standard_normal(each.shape) for each in parameters]
+    expected_change = sum((each.grad.numpy() * step).sum() for each, step in zip(parameters, steps, strict=True))
+    losses = []
+    with tg.no_grad():
+        for times in (1, -2):
+            for each, step in zip(parameters, steps, strict=True):
+                each.copy_(each + tg.tensor(times * step))
+            losses.append(loss().item())
+    assert (losses[0] - losses[1]) / 2 == pytest.approx(expected_change, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_prints_as_a_program(name: str) -> None:
     model = tg.io.load_model(model_path(name))

@@ -107,6 +107,7 @@ class Loaded(Module):
         self._attributes = {name: attributes[name] for name in contents}
         for name, value in contents.items():
             _set(self, attributes[name], value)
+        self._file_dtype = getattr(self._like(), "dtype", None)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class Loaded(Module):
         if not isinstance(value, Tensor):
             array: HostArray = np.asarray(value)
             if port.dtype and (port.is_float or not is_float(array.dtype)):
-                array = array.astype(port.dtype)
+                array = array.astype(self._dtype_of(port))
             value = as_tensor(array, self._device())
         x: Tensor = value
         fits = port.shape is None or len(port.shape) == x.ndim
@@ -185,10 +186,14 @@ class Loaded(Module):
 
     def _zero_state(self, port: Port, sizes: Mapping[str, int]) -> Tensor:
         shape = [length if isinstance(length, int) else sizes.get(length, 1) for length in port.shape or ()]
+        return zeros(*shape, dtype=self._dtype_of(port), device=self._device())
+
+    def _dtype_of(self, port: Port) -> Any:
+        """The dtype that an input has here: that of the file, or of the parameters after `to(dtype=...)`."""
         like = self._like()
-        if like is None:
-            return zeros(*shape, dtype=port.dtype or None)
-        return zeros(*shape, dtype=like.dtype, device=like.device)
+        if like is not None and port.is_float and (not port.dtype or like.dtype != self._file_dtype):
+            return like.dtype
+        return port.dtype or None
 
     def _like(self) -> Tensor | None:
         """A tensor with the device and dtype of the model; None without parameters."""
@@ -220,9 +225,7 @@ class Loaded(Module):
             if not port.is_float:
                 examples[name] = ones(*shape, dtype=port.dtype, device=self._device())
             else:
-                like = self._like()
-                dtype = (port.dtype or "float32") if like is None else like.dtype
-                examples[name] = randn(*shape, device=self._device()).astype(dtype)
+                examples[name] = randn(*shape, device=self._device()).astype(self._dtype_of(port) or "float32")
         return examples
 
     def _example_shapes(self, lengths: Mapping[str, int], B: int) -> dict[str, list[int]]:

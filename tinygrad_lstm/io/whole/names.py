@@ -11,8 +11,18 @@ __all__ = ["attribute_names", "free_name", "identifiers", "is_batch"]
 _OTHER = re.compile(r"[^\w.]")
 _OF_LOADED = (
     *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states"),
-    *("stream", "title", "_attributes", "_checked", "_constants", "_device", "_examples", "_given", "_like", "_lines"),
-    *("_own_values", "_shapes", "_zero_state"),
+    *(
+        "stream",
+        "title",
+        "_attributes",
+        "_checked",
+        "_constants",
+        "_device",
+        "_dtype_of",
+        "_example_shapes",
+        "_examples",
+    ),
+    *("_file_dtype", "_given", "_like", "_lines", "_own_values", "_shapes", "_zero_state"),
 )
 """The attributes of `loaded.Loaded` that `Module` does not have."""
 

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_lstm.backends.base import HostArray
 
 from ...mode import Switch
@@ -68,8 +70,13 @@ def _bodies(function: Any) -> Iterator[tuple[str, Body]]:
 def _argument(name: str, names: Mapping[str, str], constants: Mapping[str, HostArray]) -> str:
     array = constants.get(name)
     if array is not None and array.size <= LONGEST:
-        return str(array.tolist())
+        return _shown(array)
     return names.get(name, name) or "None"
+
+
+def _shown(value: Any) -> str:
+    """Numbers, with the digits that their dtype has."""
+    return f"[{', '.join(map(_shown, value))}]" if np.ndim(value) else str(value)
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Reference: https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -118,9 +118,11 @@ class NetworkCall:
     batch_first: bool
     outputs: int
 
-    def __call__(self, network: Any, x: Tensor, lengths: Value | None, *initial: Tensor | None) -> Any:
+    def __call__(self, network: Any, x: Tensor, lengths: Value | None, *given: Tensor | None) -> Any:
         numbers = lengths if lengths is None or isinstance(lengths, Tensor) else plain_array(lengths)
         time = 1 if self.batch_first else 0
+        dtype = next(network.parameters()).dtype
+        x, initial = _in_dtype(x, dtype), [None if each is None else _in_dtype(each, dtype) for each in given]
         if self.reverse:
             x = _backward(x, numbers, time)
         D, states = 2 if network.bidirectional else 1, None
@@ -141,6 +143,11 @@ class NetworkCall:
     def _inner(self, state: Tensor) -> Tensor:
         """A state (D, B, H) of one that has the node's layout, and back."""
         return ops.transpose(state, 0, 1) if self.batch_first else state
+
+
+def _in_dtype(x: Tensor, dtype: Any) -> Tensor:
+    """In the dtype of a network's parameters: constants of the file keep theirs in `model.to(dtype=...)`."""
+    return x if x.dtype == dtype else x.astype(dtype)
 
 
 def _given_to(network: Any, states: Sequence[Tensor]) -> Any:
@@ -196,6 +203,9 @@ class _Weighted:
     @property
     def bidirectional(self) -> bool:
         return len(self.layers) > 1
+
+    def parameters(self) -> Iterator[Tensor]:
+        return (parameter for layer in self.layers for parameter in layer.values())
 
     def __call__(self, x: Tensor, state: Any, lengths: Any) -> tuple[Tensor, Any]:
         x = ops.transpose(x, 0, 1) if self.batch_first else x

@@ -132,6 +132,11 @@ class ModelStream:
         self._names = self._plan.state_names
         self._begin()
 
+    def __repr__(self) -> str:
+        model = type(self._source[0]).__name__
+        lookahead = f", lookahead={self.lookahead}" if self.lookahead else ""
+        return f"ModelStream({model}, batch={self._batch}{lookahead}; {self._steps} steps until now)"
+
     def _begin(self) -> None:
         with no_grad(), self._device.current():
             plan = self._plan
@@ -300,14 +305,16 @@ class ModelStream:
         Raises:
             IndexError: a row is out of range, or the number of booleans is not the batch size.
             TypeError: `rows` is one boolean.
-            ValueError: some rows cannot begin anew, since outputs do not come at every step.
+            ValueError: some rows cannot begin anew: outputs do not come at every step, or one has no batch dimension.
         """
         if rows is None:
             self._states, self._waiting, self._steps = self._start, self._first, 0
             return
         kept = kept_rows(rows, self._batch)
-        if self._steady_from > 0:
+        if self._steady_from > 0 or self._first is not None:
             raise ValueError("stream.reset: all rows must begin anew together, since outputs do not come at every step")
+        if not self._plan.has_rows:
+            raise ValueError("stream.reset: all rows must begin anew together, since an output has no batch dimension")
         xp = self._device.xp
         with self._device.current():
             mask = self._device.backend.from_host(kept)

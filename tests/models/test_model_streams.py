@@ -88,6 +88,57 @@ def test_outputs_that_begin_later_do_so_again() -> None:
         stream.reset([0])
 
 
+def test_outputs_from_before_the_first_step_come_for_all_rows() -> None:
+    x = rows(6, 3)
+    stream = stream_of(Applied(lambda self, x: tg.pad(x, (0, 0, 0, 0, 2, 0))), x)
+    assert [len(stream(each)) for each in x] == [3, 1, 1, 1, 1, 1]
+    with pytest.raises(ValueError, match="all rows must begin anew together"):
+        stream.reset([0])
+
+
+UNBATCHED = {
+    "zeros of each step": lambda self, x: tg.zeros(x.shape[0], 3),
+    "ones": lambda self, x: tg.ones_like(x),
+    "ones of each row": lambda self, x: tg.ones(x.shape[1], 3),
+    "numbers of the steps": lambda self, x: tg.arange(x.shape[0]),
+    "their rows of a table": lambda self, x: self.table(tg.arange(x.shape[0])),
+    "those for each row": lambda self, x: self.table(tg.arange(x.shape[0]).unsqueeze(1)).expand(*x.shape[:2], 3),
+    "a convolution of them": lambda self, x: self.conv(
+        tg.pad(self.table(tg.arange(x.shape[0])).T.unsqueeze(0), (1, 0))
+    ),
+    "a norm of them": lambda self, x: self.norm(self.table(tg.arange(x.shape[0]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNBATCHED)
+def test_outputs_that_do_not_depend_on_the_input(name: str) -> None:
+    """They have as many steps and rows as the model returns, in chunks and step by step."""
+    modules = {"table": tg.nn.Embedding(40, 3), "conv": tg.nn.Conv1d(3, 3, 2), "norm": tg.nn.GroupNorm(1, 3)}
+    model = Applied(lambda self, x: (x * 2, UNBATCHED[name](self, x)), **modules)
+    x = rows(8, 3)
+    with tg.no_grad():
+        whole = model(tg.tensor(x))[1].numpy()
+    stream = stream_of(model, x)
+    time = list(stream.output_times.values())[1]
+    parts = [stream(x[t])[1] for t in range(3)] + [stream(x[3:])[1]]
+    if time is None:
+        found = parts[-1]
+        parts[0][:] = 7  # an array of its own
+    else:
+        found = np.concatenate([*(np.expand_dims(part, time) for part in parts[:3]), parts[3]], time)
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6)
+    assert (found.dtype, found.shape) == (whole.dtype, whole.shape)
+
+
+def test_rows_of_an_output_without_a_batch_begin_together() -> None:
+    x = rows(8, 3)
+    stream = stream_of(Applied(lambda self, x: (x * 2, tg.arange(x.shape[0]))), x)
+    stream(x[:3])
+    with pytest.raises(ValueError, match="all rows must begin anew together, since an output has no batch dimension"):
+        stream.reset([0])
+    assert str(stream) == "ModelStream(Applied, batch=2; 3 steps until now)"
+
+
 def test_states_have_names_and_can_be_set(tmp_path: Path) -> None:
     model, x = Spotter(), rows(20, 3)
     stream = stream_of(model, x)

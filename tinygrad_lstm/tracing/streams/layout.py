@@ -51,6 +51,17 @@ class Layout:
         """Whether a dimension has the time."""
         return self.find(TIME) is not None
 
+    @property
+    def has_batch(self) -> bool:
+        """Whether a dimension has the batch. If not, the rows of a frame are equal, unless some begin anew earlier."""
+        return self.find(BATCH) is not None
+
+    @property
+    def by_row(self) -> Layout:
+        """With the batch in the first dimension, if no dimension has it and the first has at most the time."""
+        taken = self.has_batch or any(isinstance(factor, int) for factor in self.dims[0])
+        return self if taken else self.with_dim(0, (*self.dims[0], BATCH))
+
     def place(self, dim: int) -> int | None:
         """The position among the frame's other dimensions of a dimension that is one of them; None for others."""
         if len(self.dims[dim]) != 1 or not isinstance(self.dims[dim][0], int):

@@ -210,15 +210,20 @@ def _broadcast_to(p: Planner, call: Call, x: Flow, shape: Any) -> list[Flow]:
     missing = len(call.result.shape) - len(x.layout.dims)
     dims: list[Any] = []
     for k, size in enumerate(call.result.shape):
-        own = x.layout.dims[k - missing] if k >= missing else ()
-        if own or size == 1:
-            dims.append(own)
+        factors = x.layout.dims[k - missing] if k >= missing else ()
+        if factors or size == 1:
+            dims.append(factors)
+        elif isinstance(size, Derived) and size.values == p.pairs.get(BATCH) and not x.layout.has_batch:
+            dims.append((BATCH,))
         elif isinstance(size, Derived):
             raise refused("needs, at each step, a value of the whole sequence")
         else:
             dims.append((int(size),))
     layout = Layout(tuple(dims))
-    wide = Full(Layout((*[()] * missing, *x.layout.dims)))
+    own = Layout((*[()] * missing, *x.layout.dims))
+    if layout.has_batch and not own.has_batch:
+        own = own.with_dim(layout.find(BATCH) or 0, (BATCH,))
+    wide = Full(own)
     sizes = Full(layout).sizes
 
     def function(lead: int, frames: Tensor) -> Tensor:

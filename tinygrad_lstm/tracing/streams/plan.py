@@ -92,6 +92,14 @@ class Output:
             return False
         return known.ready.is_like(Timeline.of_steps())
 
+    @property
+    def fixed(self) -> Array:
+        """The value of an output that does not depend on the steps, as a new array."""
+        assert isinstance(self.known, Fixed)
+        layout, tensor = self.known.layout, self.known.tensor
+        sizes = [self.batch if dim == (BATCH,) else n for dim, n in zip(layout.dims, tensor.shape, strict=True)]
+        return tensor.expand(*sizes).data.copy()
+
     def array(self, before: Frames, frames: Frames, is_step: bool) -> Array:
         """An array as the model returns it.
 
@@ -101,16 +109,17 @@ class Output:
             is_step: whether an output with one frame for each step has no time dimension.
         """
         if isinstance(self.known, Fixed):
-            return self.known.tensor.data
+            return self.fixed
         layout = self.known.layout
         if self.known.is_present:
             if frames is None:
                 frames = zeros(self.batch, *layout.rest, dtype=self.known.dtype, device=self.device)
-            return layout.native(frames.unsqueeze(0)).data.copy()
+            return layout.native((frames if layout.has_batch else frames[:1]).unsqueeze(0)).data.copy()
         parts = [each for each in (before, frames) if each is not None]
         if not parts:
             parts = [zeros(0, self.batch, *layout.rest, dtype=self.known.dtype, device=self.device)]
-        array = layout.native(parts[0] if len(parts) == 1 else cat(parts, 0)).data.copy()
+        whole = parts[0] if len(parts) == 1 else cat(parts, 0)
+        array = layout.native(whole if layout.has_batch else whole[:, :1]).data.copy()
         if not (is_step and self.by_step):
             return array
         return array.reshape(*array.shape[: layout.time], *array.shape[layout.time + 1 :])
@@ -161,6 +170,12 @@ class Plan:
                 others = np.flatnonzero(np.diff(flow.ready.counts) != 1)
                 steady = max(steady, int(others[-1]) + 1) if len(others) else steady
         return steady if steady < STEPS // 2 else float("inf")
+
+    @cached_property
+    def has_rows(self) -> bool:
+        """Whether each output that depends on the steps has a batch dimension, or there is one sequence."""
+        known = [output.known for output in self.outputs.values()]
+        return self.batch == 1 or all(each.layout.has_batch for each in known if isinstance(each, Flow))
 
     def start(self) -> States:
         """The states before the first step."""
@@ -326,7 +341,12 @@ def _plan_of(
     if timed := [each.name for each in inputs if each.name in fixed]:
         raise ValueError(f"stream: {', '.join(timed)} has a dimension of time, and is not fixed")
     planner.plan()
-    outputs = {name: Output(planner.resolved(value), batch, device) for name, value in program.outputs.items()}
+    outputs: dict[str, Output] = {}
+    for name, operand in program.outputs.items():
+        known = planner.resolved(operand)
+        if isinstance(known, Fixed) and known.layout.has_time:
+            known = planner.repeated(known, inputs[0].flow)
+        outputs[name] = Output(known, batch, device)
     behind = 0
     for name, output in outputs.items():
         if isinstance(output.known, Flow):

@@ -348,6 +348,17 @@ class Planner:
         self.nodes.append(Map(numbers, [each.number for each in made], function, flows[0].is_present))
         return made
 
+    def repeated(self, fixed: Fixed, steps: Flow) -> Flow:
+        """A fixed value with a time dimension, as a value that has the same frame for each of these steps."""
+        made = self.flow(fixed.layout, fixed.tensor.dtype, steps.length, steps.ready)
+        number, rest = fixed.tensor.reshape(-1)[0].item(), fixed.layout.rest
+
+        def function(lead: int, frames: Tensor) -> Tensor:
+            return full((*frames.shape[:lead], *rest), number, dtype=made.dtype, device=self.device)
+
+        self.nodes.append(Map([steps.number], [made.number], function))
+        return made
+
     def together(self, call: Call, flows: Sequence[Flow]) -> tuple[Sequence[Flow], Timeline, Timeline]:
         """Flows whose frames come at the same time: those that come earlier are held."""
         if len({flow.is_present for flow in flows}) > 1:

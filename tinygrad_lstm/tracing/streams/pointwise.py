@@ -216,10 +216,10 @@ def mapped_natively(
     """The results of a function of what the model has, of which each step and sequence is computed by itself."""
 
     def of_frames(lead: int, frames: Tensor) -> Any:
-        made = function(x.layout.native(frames if lead == 2 else frames.unsqueeze(0)))
+        made = function(x.layout.by_row.native(frames if lead == 2 else frames.unsqueeze(0)))
         found = made if isinstance(made, tuple) else (made,)
         batch = frames.shape[lead - 1]
-        several = [layout.frames(each, batch) for layout, each in zip(layouts, found, strict=True)]
+        several = [layout.by_row.frames(each, batch) for layout, each in zip(layouts, found, strict=True)]
         return tuple(several if lead == 2 else [each[0] for each in several])
 
     return p.map(call, [x], layouts, of_frames)

@@ -152,7 +152,7 @@ def _from_frame(output: Any) -> Any:
     """A function that makes an output of a frame (B, *rest); None if it is one."""
     known = output.known
     if not isinstance(known, Flow):
-        array = known.tensor.data
+        array = output.fixed
         return lambda frame: array.copy()
     dims = known.layout.dims if not output.by_step else known.layout.without(known.layout.time).dims
     sizes = {TIME: 1, BATCH: output.batch}
@@ -161,9 +161,10 @@ def _from_frame(output: Any) -> Any:
     for each in factors:
         number += isinstance(each, int)
         order.append(0 if each == BATCH else number)
+    shape = tuple(math.prod(sizes[each] if isinstance(each, str) else each for each in dim) for dim in dims)
     if BATCH not in factors:
         order = [0, *order]
-    shape = tuple(math.prod(sizes[each] if isinstance(each, str) else each for each in dim) for dim in dims)
+        return lambda frame: frame[:1].transpose(order).reshape(shape)
     if order == sorted(order) and shape == (output.batch, *known.layout.rest):
         return None
     return lambda frame: frame.transpose(order).reshape(shape)

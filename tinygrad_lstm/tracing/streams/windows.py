@@ -124,9 +124,9 @@ def _along_time(
         raise refused("goes along steps that are merged with a different dimension")
 
     def of_frames(frames: Tensor) -> Any:
-        made = function(x.layout.native(frames), [0 if k == time else width for k, width in enumerate(widths)])
+        made = function(x.layout.by_row.native(frames), [0 if k == time else width for k, width in enumerate(widths)])
         made = made if isinstance(made, tuple) else (made,)
-        return tuple(layout.frames(each, frames.shape[1]) for layout, each in zip(layouts, made, strict=True))
+        return tuple(layout.by_row.frames(each, frames.shape[1]) for layout, each in zip(layouts, made, strict=True))
 
     return windowed(p, call, x, layouts, of_frames, sizes[time], strides[time], ends[time], fill, of_one)
 
@@ -260,9 +260,11 @@ def _conv_transpose(
 
     def function(frames: Tensor) -> Tensor:
         number = len(frames) - size + 1
-        made = convolution.conv_transpose1d(x.layout.native(frames), weight, bias, step, 0, 0, groups, apart)
+        made = convolution.conv_transpose1d(x.layout.by_row.native(frames), weight, bias, step, 0, 0, groups, apart)
         first, end = (size - 1) * step, (size - 1 + number) * step
-        taken: Tensor = layout.frames(padded_end(made, end - made.shape[-1], bias)[..., first:end], frames.shape[1])
+        taken: Tensor = layout.by_row.frames(
+            padded_end(made, end - made.shape[-1], bias)[..., first:end], frames.shape[1]
+        )
         return taken
 
     (found,) = windowed(p, call, x, [layout], function, size, 1, (size - 1, size - 1))

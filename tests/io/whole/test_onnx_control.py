@@ -133,6 +133,16 @@ def test_a_recurrent_layer_in_a_branch_is_the_models(tmp_path: Path) -> None:
         assert tg.inspect.trace(model, tg.tensor(x), tg.tensor(flag))[0].name == f"{'a' if flag else 'b'}.l0"
 
 
+def test_a_loop_of_nothing_without_an_end_is_printed(tmp_path: Path) -> None:
+    ports = [info("go", [], BOOL), info("h", [2])]
+    loop = helper.make_node("Loop", ["", "true", "x"], ["y"])
+    loop.attribute.append(
+        helper.make_attribute("body", helper.make_graph([], "body", [info("k", [], INT), *ports], ports))
+    )
+    model, _ = model_of(tmp_path / "a.onnx", [loop], [info("x", [2])], "y", true=True)
+    assert "  y = Loop(None, True, x)" in repr(model).splitlines()
+
+
 def test_a_loop_without_an_end_is_printed(tmp_path: Path) -> None:
     nodes = [helper.make_node("Tanh", ["h"], ["h_"]), helper.make_node("Identity", ["go"], ["again"])]
     body = helper.make_graph(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -168,3 +169,12 @@ def test_a_power_of_a_length_is_a_length() -> None:
     power = call("Pow", np.array([2, 3], object), np.array(2.0, np.float32))
     assert [type(each) for each in power] == [int, int]
     np.testing.assert_array_equal(plain_array(power), [4, 9])
+
+
+@pytest.mark.parametrize(
+    ("op", "axes"), [("Unsqueeze", [3]), ("Unsqueeze", [0, -3]), ("Squeeze", [1]), ("Squeeze", [-2])]
+)
+@pytest.mark.parametrize("make", [np.asarray, tg.tensor])
+def test_axes_that_are_not_there(op: str, axes: list[int], make: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected numbers from|not distinct"):
+        call(op, make([5]), np.array(axes))

@@ -72,6 +72,8 @@ class Body:
     def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The outputs, given the inputs by name; values that are not inputs are ignored."""
         values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
+        if seen is not None and not self.steps:
+            seen(_NOTHING, ())
         for step, unused in zip(self.steps, self._unused_after, strict=True):
             if tracer is not None:
                 tracer.see_part(step.origin or step.op)
@@ -105,6 +107,10 @@ def captured(*bodies: Body) -> tuple[str, ...]:
 
 
 _WATCHED: ContextVar[Callable[[Step, Any], None] | None] = ContextVar("watched steps", default=None)
+
+
+_NOTHING = Step("", tuple, (), ())
+"""What a body without steps shows: a loop of it may have no end."""
 
 
 @contextmanager

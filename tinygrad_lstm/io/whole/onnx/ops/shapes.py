@@ -53,10 +53,17 @@ def flatten(data: Value, *, axis: int = 1) -> Any:
 
 @rule("Squeeze", since=13)
 def squeeze(data: Value, axes: Ints | None = None) -> Any:
-    dims = {dim % data.ndim for dim in axes} if axes else {d for d, length in enumerate(data.shape) if length == 1}
+    dims = _dims(axes, data.ndim) if axes else {d for d, length in enumerate(data.shape) if length == 1}
     if longer := [dim for dim in dims if data.shape[dim] != 1]:
         raise ValueError(f"Squeeze: dimensions {longer} of shape {tuple(data.shape)} are not of length 1")
     return data.reshape(tuple(length for dim, length in enumerate(data.shape) if dim not in dims))
+
+
+def _dims(axes: list[int], ndim: int) -> set[int]:
+    """Axes, of which negative ones count from the end."""
+    if outside := [axis for axis in axes if not -ndim <= axis < ndim]:
+        raise ValueError(f"axes {outside}: expected numbers from {-ndim} to {ndim - 1}")
+    return {axis % ndim for axis in axes}
 
 
 @rule("Squeeze")
@@ -67,7 +74,8 @@ def squeeze_axes(data: Value, *, axes: list[int] | None = None) -> Any:
 @rule("Unsqueeze", since=13)
 def unsqueeze(data: Value, axes: Ints) -> Any:
     ndim = data.ndim + len(axes)
-    new = {dim % ndim for dim in axes}
+    if len(new := _dims(axes, ndim)) < len(axes):
+        raise ValueError(f"Unsqueeze: the axes {axes} are not distinct")
     lengths = iter(data.shape)
     return data.reshape(tuple(1 if dim in new else next(lengths) for dim in range(ndim)))
 

@@ -178,3 +178,8 @@ def test_a_power_of_a_length_is_a_length() -> None:
 def test_axes_that_are_not_there(op: str, axes: list[int], make: Any) -> None:
     with pytest.raises(ValueError, match=r"expected numbers from|not distinct"):
         call(op, make([5]), np.array(axes))
+
+
+def test_shapes_that_do_not_broadcast() -> None:
+    with pytest.raises(ValueError, match=r"the shapes \(3,\), \(2,\) do not broadcast"):
+        call("Expand", tg.ones(3), np.array([2]))

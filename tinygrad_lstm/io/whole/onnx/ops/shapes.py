@@ -102,7 +102,10 @@ def broadcast(*shapes: Any) -> tuple[int, ...]:
     """The shape to which shapes broadcast; lengths keep where they came from."""
     ndim = max(map(len, shapes))
     padded = [(1,) * (ndim - len(each)) + tuple(each) for each in shapes]
-    return tuple(next((length for length in lengths if length != 1), 1) for lengths in zip(*padded, strict=True))
+    longer = [[length for length in lengths if length != 1] for lengths in zip(*padded, strict=True)]
+    if any(length != lengths[0] for lengths in longer for length in lengths):
+        raise ValueError(f"the shapes {', '.join(str(tuple(each)) for each in shapes)} do not broadcast")
+    return tuple(lengths[0] if lengths else 1 for lengths in longer)
 
 
 @rule("Tile", since=6)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import fail_here, succeed, succeed_here
+from golden_models import model_path
 
 import tinygrad_lstm as tg
 
@@ -34,6 +35,11 @@ def test_a_whole_model_is_written(copied: Path, tmp_path: Path) -> None:
     with tg.no_grad():
         for again, before in zip(*(tg.io.load_model(path)(x) for path in (tmp_path / "again.onnx", copied))):
             np.testing.assert_array_equal(again.numpy(), before.numpy())
+
+
+def test_examples_are_asked_for(tmp_path: Path) -> None:
+    message = fail_here("export", model_path("torch_script_cells"), "--to", "onnx", "--out", tmp_path / "cells.onnx")
+    assert message.strip() == "--input: expected examples, as the file does not have the shape of x, got none"
 
 
 def test_a_checkpoint_of_ours_becomes_onnx(runs: tuple[Path, str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`tinygrad-lstm run`: what goes in by file, and what comes out."""
 
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,25 @@ def test_bad_input_is_one_line(head: Path, tmp_path: Path, arguments: list[str],
     (tmp_path / "words.csv").write_text("1,2,3\n1,two,3\n")
     (tmp_path / "ragged.csv").write_text("1,2,3\n1,2\n")
     assert fail_here("run", head, *arguments, cwd=tmp_path).startswith(message)
+
+
+def test_a_sound_of_several_channels_is_no_batch(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "two.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(400))
+    model = model_path("torch_script_vad")
+    message = fail_here("run", model, "--input", tmp_path / "two.wav")
+    expected = "--input: expected audio (batch, time) float32, got a sound of 2 channels; take one with --channel"
+    assert message.strip() == expected
+    succeed_here("run", model, "--input", tmp_path / "two.wav", "--channel", "1")
+
+
+@pytest.mark.parametrize("command", [["run"], ["export", "--to", "torch"]])
+def test_a_model_without_its_code_is_named(command: list[str]) -> None:
+    message = fail_here(*command, model_path("torch_pickle_tagger"))
+    assert "the file has its layers but not its forward, which is code" in message
 
 
 class Forecast(tg.nn.Module):

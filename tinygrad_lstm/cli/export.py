@@ -48,7 +48,11 @@ def export(
     ending = f".{ENDINGS[to].rpartition('.')[2]}"
     require("--out", place.suffix.lower() == ending, f"a file that ends in {ending}", place)
     model = WholeModel.load(file, pairs=state, shapes=shape)
-    examples = {model.parameters[name]: each.array for name, each in inputs_of(model, input or (), None).items()}
+    given = inputs_of(model, input or (), None)
+    unknown = [port.name for port in model.inputs if port.shape is None]
+    if to == "onnx" and unknown and not given:
+        require("--input", False, f"examples, as the file does not have the shape of {', '.join(unknown)}", "none")
+    examples = {model.parameters[name]: each.array for name, each in given.items()}
     with model.running(model.parameters):
         _write(model, to, place, examples)
     print(f"{to}: {place} ({place.stat().st_size / 1e6:,.2f} MB)")

@@ -53,6 +53,8 @@ def given_inputs(
         raise ValueError(f"--input: {len(pairs)} files, and the inputs are {_listed(by_name)}")
     following = iter(left)
     found = {next(following) if name is None else name: each for name, each in pairs}
+    for name, each in found.items():
+        _check_channels(by_name[name], each)
     inputs = {name: replace(each, array=fitted(by_name[name], each.array)) for name, each in found.items()}
     rates = {each.rate for each in found.values() if each.rate is not None}
     for port in ports:
@@ -60,6 +62,20 @@ def given_inputs(
         if is_rate and port.name not in found and len(rates) == 1:
             inputs[port.name] = FileArray(fitted(port, np.array(rates.pop())))
     return inputs
+
+
+def _check_channels(port: Port, each: FileArray) -> None:
+    """Raises ValueError if the steps and channels of a sound would be taken for a batch of sequences."""
+    lengths = port.shape or ()
+    if each.rate is not None and each.array.ndim == len(lengths) == 2 and any(map(_is_batch, lengths)):
+        channels = each.array.shape[1]
+        raise ValueError(
+            f"--input: expected {printable(str(port))}, got a sound of {channels} channels; take one with --channel"
+        )
+
+
+def _is_batch(length: int | str) -> bool:
+    return isinstance(length, str) and is_batch(length)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -89,7 +105,7 @@ def _with_dimensions(port: Port, array: HostArray) -> HostArray:
         new = [port.shape[k] for k in added]
         fits = len(kept) == array.ndim and all(isinstance(n, str) or n == m for n, m in zip(kept, array.shape))
         if fits and all(isinstance(n, str) or n == 1 for n in new):
-            ways[added] = sum(isinstance(n, str) and not is_batch(n) for n in new)
+            ways[added] = sum(isinstance(n, str) and not _is_batch(n) for n in new)
     best = [added for added, others in ways.items() if others == min(ways.values())]
     if len(best) == 1:
         return np.expand_dims(array, best[0])

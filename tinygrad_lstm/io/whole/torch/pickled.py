@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad_lstm.backends.dtypes import is_float
 
-from ...._tensor import tensor
+from ...._tensor import Tensor, tensor
 from ....nn import Module, ModuleDict, ModuleList, Parameter, Sequential
 from ....printable import printable
 from ...errors import ContentError, shown
@@ -39,8 +39,15 @@ class Parts(Module):
         self._kind = kind
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(self._no_forward())
+
+    def example_inputs(self, T: int = 1, B: int = 1) -> dict[str, Tensor]:
+        """Raises ValueError: the file does not have them."""
+        raise ValueError(self._no_forward())
+
+    def _no_forward(self) -> str:
         names = ", ".join(name for name, _ in self.named_children()) or "none"
-        raise TypeError(
+        return (
             f"{self._kind}: the file has its layers but not its forward, which is code: call the layers ({names}) in a "
             "forward of your own, or export the model to ONNX or TorchScript"
         )

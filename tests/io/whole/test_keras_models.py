@@ -260,3 +260,87 @@ def test_a_shared_layer_is_one(tmp_path: Path) -> None:
     first, second = found(np.ones((1, 3), "f4"), np.zeros((1, 3), "f4"))
     assert (first.tolist(), second.tolist()) == ([[2.0, 2.0]], [[1.0, 1.0]])
     assert len(list(found.parameters())) == 2
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+X = np.arange(-3.0, 9.0, dtype="f4").reshape(2, 2, 3) / 3
+OPERATIONS: list[tuple[str, Config, Any]] = [
+    (
+        "Pad",
+        {"pad_width": [[0, 0], [2, 1], [0, 3]], "mode": "symmetric"},
+        np.pad(X, [(0, 0), (2, 1), (0, 3)], "symmetric"),
+    ),
+    ("ExpandDims", {"axis": [-1, -2]}, np.expand_dims(X, (-1, -2))),
+    ("Norm", {"axis": -1, "ord": 1}, np.linalg.norm(X, 1, -1)),
+    ("Norm", {"axis": [1, 2]}, np.linalg.norm(X, axis=(1, 2))),
+    ("Celu", {"alpha": 0.5}, np.where(X > 0, X, 0.5 * np.expm1(X / 0.5))),
+    ("SoftShrink", {"threshold": 0.5}, np.sign(X) * np.maximum(abs(X) - 0.5, 0)),
+    ("HardShrink", {"threshold": 0.5}, np.where(abs(X) > 0.5, X, 0)),
+    ("Squareplus", {"b": 2}, (X + np.sqrt(X**2 + 2)) / 2),
+    ("Threshold", {"threshold": 0.4, "default_value": -2.0}, np.where(X > 0.4, X, -2)),
+]
+
+
+def of_operation(kind: str, config: Config) -> Config:
+    called_ = {**called(kind, "a", node(tensor("x")), **config), "module": "keras.src.ops.numpy"}
+    return functional([source("x", *X.shape[1:]), called_], [["a", 0, 0]])
+
+
+@pytest.mark.parametrize(("kind", "config", "expected"), OPERATIONS, ids=[kind for kind, *_ in OPERATIONS])
+def test_operations(tmp_path: Path, kind: str, config: Config, expected: np.ndarray) -> None:
+    found = loaded(tmp_path, of_operation(kind, config))(X).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "words"),
+    [
+        ("Norm", {"axis": [1, 2], "ord": 2}, "the norm of matrices of the order 2 of Norm ('a')"),
+        ("Normalize", {"order": 1}, "the order '1' of Normalize ('a')"),
+        ("Pad", {"mode": "edge"}, "the mode 'edge' of Pad ('a')"),
+        ("Unstack", {"axis": 1}, "num=None of Unstack ('a')"),
+    ],
+)
+def test_settings_of_operations_that_are_not_supported(tmp_path: Path, kind: str, config: Config, words: str) -> None:
+    assert words in refusal(tmp_path, of_operation(kind, config))
+
+
+def of_function(name: str, **kwargs: Any) -> Config:
+    """A model of Keras 2 that calls a function of TensorFlow."""
+    own = {**called("TFOpLambda", "a", function=name), "inbound_nodes": [["x", 0, 0, kwargs]]}
+    return functional([source("x", *X.shape[1:]), own], [["a", 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "expected"),
+    [
+        ("nn.gelu", {}, tg.nn.GELU()(tg.tensor(X)).numpy()),
+        ("nn.gelu", {"approximate": True}, tg.nn.GELU("tanh")(tg.tensor(X)).numpy()),
+        ("cumsum", {}, np.cumsum(X, 0)),
+        ("gather", {"indices": [1, 0, 1]}, X[[1, 0, 1]]),
+    ],
+)
+def test_functions_have_the_defaults_of_tensorflow(
+    tmp_path: Path, name: str, kwargs: Config, expected: np.ndarray
+) -> None:
+    model = loaded(tmp_path, of_function(name, **kwargs), version="2.15.0")
+    np.testing.assert_allclose(model(X).numpy(), expected, 1e-6)
+
+
+def test_arguments_of_functions_that_are_not_supported_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the arguments 'exclusive' of TFOpLambda \('a'\)"):
+        loaded(tmp_path, of_function("cumsum", axis=1, exclusive=True, reverse=False), version="2.15.0")
+
+
+def test_axes_of_a_normalization_in_any_order(tmp_path: Path) -> None:
+    """Keras takes the weights in the order of the dimensions."""
+    gamma = np.arange(1.0, 7.0, dtype="f4").reshape(3, 2)
+    config = functional(
+        [source("x", 2, 3), called("LayerNormalization", "n", node(tensor("x")), axis=[-1, 1], center=False)],
+        [["n", 0, 0]],
+    )
+    found = loaded(tmp_path, config, {"layers/layer_normalization/vars/0": gamma})(X).detach().numpy()
+    normal = (X - X.mean((1, 2), keepdims=True)) / np.sqrt(X.var((1, 2), keepdims=True) + 1e-3)
+    np.testing.assert_allclose(found, normal * gamma.reshape(2, 3), 1e-4)

@@ -81,6 +81,49 @@ def test_code_is_read_as_a_graph(tmp_path: Path) -> None:
     assert [name for name, _ in model.named_parameters()] == ["weight"]
 
 
+X = np.array([[-3.25, -0.4, 0.2], [0.7, 1.4, 5.0]], "f4")
+CALLS = {
+    "torch.roll(x, [1], [])": np.roll(X, 1),
+    "torch.tile(x, [2])": np.tile(X, 2),
+    "torch.fmod(x, 0.75)": np.fmod(X, np.float32(0.75)),
+    'torch.div(torch.to(x, 4), -2, rounding_mode="trunc")': np.trunc(np.trunc(X) / -2),
+    'torch.div(torch.to(x, 4), -2, rounding_mode="floor")': np.floor(np.trunc(X) / -2),
+    "torch.hardshrink(x, 0.5)": np.where(abs(X) > 0.5, X, 0),
+    "torch.softshrink(x, 0.5)": np.sign(X) * np.maximum(abs(X) - np.float32(0.5), 0),
+    "torch.celu(x, 2.)": np.where(X > 0, X, 2 * np.expm1(X / 2)),
+    "torch.to(torch.all(torch.gt(x, -1.), 1), 6)": np.array([0.0, 1.0]),
+}
+
+
+@tg.no_grad()
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_compute_what_they_do_in_pytorch(tmp_path: Path, call: str) -> None:
+    found = tg.io.load_model(script(tmp_path / "model.pt", f"return {call}"))(X)
+    np.testing.assert_allclose(found.numpy(), CALLS[call], 1e-6)
+    assert (found.dtype == np.int64) == ("rounding_mode" in call)
+
+
+@tg.no_grad()
+@pytest.mark.parametrize(("length", "factor", "places"), [(10, 0.35, [0, 2, 5]), (3, 2.5, [0, 0, 0, 1, 1, 2, 2])])
+def test_nearest_places_are_those_of_the_scale_factor(
+    tmp_path: Path, length: int, factor: float, places: list[int]
+) -> None:
+    """As in `nn.Upsample(scale_factor=factor)`: the length of the result is rounded down, the factor is not."""
+    call = f"return torch.upsample_nearest1d(x, annotate(Optional[List[int]], None), [{factor}])"
+    x = np.arange(length, dtype="f4").reshape(1, 1, length)
+    assert tg.io.load_model(script(tmp_path / "model.pt", call))(x).tolist() == [[places]]
+
+
+@tg.no_grad()
+def test_a_transposed_convolution_of_pictures(tmp_path: Path) -> None:
+    """With a kernel of one element it spreads the elements."""
+    call = "return torch.conv_transpose2d(x, torch.ones([1, 1, 1, 1]), None, [2, 3], [0, 0], [1, 0])"
+    x = np.arange(1, 5, dtype="f4").reshape(1, 1, 2, 2)
+    expected = np.zeros((4, 4))
+    expected[::2, ::3] = x
+    np.testing.assert_array_equal(tg.io.load_model(script(tmp_path / "model.pt", call))(x).numpy()[0, 0], expected)
+
+
 @tg.no_grad()
 def test_ops_in_place_change_what_is_used_later(tmp_path: Path) -> None:
     model = tg.io.load_model(script(tmp_path / "model.pt", "y = torch.mul(x, 2)\n_0 = torch.add_(y, 1)\nreturn y"))
@@ -195,7 +238,7 @@ def test_settings_that_are_not_supported_are_named(tmp_path: Path) -> None:
         {"c": layer("linear\nLinear", {"bias": b"N"})},
         {"__torch__/torch/nn/modules/linear.py": code},
     )
-    assert error_of(path) == "Linear: \"'weight'\""
+    assert error_of(path) == "Linear: missing 'weight'"
 
 
 # -- pickles of whole models -------------------------------------------------------------------------------------------

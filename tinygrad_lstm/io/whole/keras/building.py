@@ -12,7 +12,18 @@ from ...errors import ContentError, naming_file, shown
 from ...keras.config import is_custom, is_layer, layer_config, major_version
 from ...keras.file import opened_keras
 from ..loaded import Loaded
-from . import attention, conv_lstm, convolution, core, lambdas, normalization, operations, pooling, recurrent, shaping  # noqa: F401  (rules)
+from . import (  # noqa: F401  (rules)
+    attention,
+    conv_lstm,
+    convolution,
+    core,
+    lambdas,
+    normalization,
+    operation_layers,
+    pooling,
+    recurrent,
+    shaping,
+)
 from .graph import graph_of
 from .network import Network
 from .rules import Slot, Spec, UnsupportedError, slots_of

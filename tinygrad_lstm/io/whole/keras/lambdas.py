@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,9 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...._tensor import Tensor
 from ...errors import shown
-from .operations import OPERATIONS, get_item, normalized
+from .operations import OPERATIONS, normalized
 from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+from .shape_operations import get_item
 
 __all__: list[str] = []
 
@@ -23,7 +24,29 @@ def _l2_normalize(x: Tensor, axis: Any = None, epsilon: float = 1e-12) -> Tensor
     return out
 
 
-_OPERATIONS = {**OPERATIONS, "L2Normalize": _l2_normalize}
+def _gelu(features: Tensor, approximate: bool = False) -> Tensor:
+    out: Tensor = OPERATIONS["Gelu"](features, approximate)
+    return out
+
+
+def _gather(params: Tensor, indices: Any, axis: int = 0) -> Tensor:
+    out: Tensor = OPERATIONS["Take"](params, indices, axis)
+    return out
+
+
+def _cumsum(x: Tensor, axis: int = 0) -> Tensor:
+    out: Tensor = OPERATIONS["Cumsum"](x, axis)
+    return out
+
+
+# Operations with the defaults of TensorFlow where they differ.
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    **OPERATIONS,
+    "L2Normalize": _l2_normalize,
+    "TensorFlowGelu": _gelu,
+    "Gather": _gather,
+    "TensorFlowCumsum": _cumsum,
+}
 
 _BOTH = {"y": "x2"}
 _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
@@ -104,11 +127,10 @@ _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
             "swish": "Silu",
         }.items()
     },
-    "nn.gelu": ("Gelu", {}),
+    "nn.gelu": ("TensorFlowGelu", {}),
     "nn.leaky_relu": ("LeakyRelu", {"alpha": "negative_slope"}),
     "linalg.matmul": ("Matmul", {"b": "x2"}),
     "matmul": ("Matmul", {"b": "x2"}),
-    "linalg.einsum": ("Einsum", {}),
     "math.l2_normalize": ("L2Normalize", {"dim": "axis"}),
     "nn.l2_normalize": ("L2Normalize", {"dim": "axis"}),
     "linalg.l2_normalize": ("L2Normalize", {"dim": "axis"}),
@@ -127,12 +149,12 @@ _OF_TENSORFLOW: dict[str, tuple[str, dict[str, str]]] = {
     "identity": ("Copy", {}),
     "stop_gradient": ("StopGradient", {}),
     "where": ("Where", {"x": "x1", "y": "x2"}),
-    "gather": ("Take", {}),
-    "compat.v1.gather": ("Take", {}),
+    "gather": ("Gather", {}),
+    "compat.v1.gather": ("Gather", {}),
     "ones_like": ("OnesLike", {}),
     "zeros_like": ("ZerosLike", {}),
-    "math.cumsum": ("Cumsum", {}),
-    "cumsum": ("Cumsum", {}),
+    "math.cumsum": ("TensorFlowCumsum", {}),
+    "cumsum": ("TensorFlowCumsum", {}),
     "one_hot": ("OneHot", {"depth": "num_classes"}),
 }
 """For each function the operation that computes the same, and the arguments that have a different name there."""
@@ -149,8 +171,28 @@ class _Lambda:
         found = _OF_TENSORFLOW.get(str(name))
         if found is None:
             raise UnsupportedError(f"the function {shown(str(name))}")
-        function, renamed = found
-        return Layer(partial(_as_in_tensorflow, operation_name=function, renamed=tuple(renamed.items())))
+        operation, renamed = found
+        function = partial(_as_in_tensorflow, operation_name=operation, renamed=tuple(renamed.items()))
+        return Layer(function, outputs=partial(_checked, operation, renamed))
+
+
+def _checked(operation: str, renamed: Mapping[str, str], kwargs: Mapping[str, Any]) -> int:
+    """The number of outputs, which is 1.
+
+    Raises:
+        UnsupportedError: an argument of TensorFlow's function is not there, and is not off, as conjugate=False is.
+    """
+    known = {*inspect.signature(_OPERATIONS[operation]).parameters, "name"}
+    known |= {"transpose_a", "transpose_b"} if operation == "Matmul" else set()
+    unknown = [name for name, value in kwargs.items() if renamed.get(name, name) not in known and _is_on(name, value)]
+    if unknown:
+        raise UnsupportedError(f"the arguments {', '.join(map(shown, unknown))}")
+    return 1
+
+
+def _is_on(name: str, value: Any) -> bool:
+    """Whether an argument changes what a function computes; silu multiplies by 1.0 unless it is told otherwise."""
+    return value not in (None, False, 0) and not (name == "beta" and value == 1.0)
 
 
 def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str, str], ...], **kwargs: Any) -> Any:
@@ -158,8 +200,8 @@ def _as_in_tensorflow(*args: Any, operation_name: str, renamed: tuple[tuple[str,
     given = {names.get(key, key): value for key, value in kwargs.items() if key != "name" and value is not None}
     if operation_name == "Matmul":
         args, given = _turned(args, given)
-    known = inspect.signature(function).parameters  # what else TensorFlow has, such as conjugate=False, must be off
-    return function(*args, **{name: value for name, value in given.items() if name in known or value})
+    known = inspect.signature(function).parameters
+    return function(*args, **{name: value for name, value in given.items() if name in known})
 
 
 def _turned(args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -87,24 +87,28 @@ def layer_normalization(
     if rms_scaling:
         raise UnsupportedError("rms_scaling")
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shape = next(iter(weights.values())).shape if weights else None
-    return Layer(Module.__call__, AxesNorm(axes, weights, shape, epsilon), mask="keep")
+    return Layer(Module.__call__, AxesNorm(axes, weights, epsilon), mask="keep")
 
 
 class AxesNorm(Module):
-    """Normalizes to mean 0 and variance 1 along axes. `weight` and `bias` have their shape."""
+    """Normalizes to mean 0 and variance 1 along axes. `weight` and `bias` have an element for each of theirs.
 
-    def __init__(self, axes: Sequence[int], weights: Weights, shape: tuple[int, ...] | None, epsilon: float) -> None:
+    Keras takes these elements in the order of the dimensions, whatever the order of the axes.
+    """
+
+    def __init__(self, axes: Sequence[int], weights: Weights, epsilon: float) -> None:
         self.axes = tuple(axes)
         self.epsilon = epsilon
         self.weight = parameter(weights["gamma"]) if "gamma" in weights else None
         self.bias = parameter(weights["beta"]) if "beta" in weights else None
 
     def forward(self, x: Tensor) -> Tensor:
-        axes = [axis % x.ndim for axis in self.axes]
+        axes = sorted(axis % x.ndim for axis in self.axes)
         last = list(range(x.ndim - len(axes), x.ndim))
         moved = x if axes == last else x.movedim(axes, last)
-        out = ops.layer_norm(moved, moved.shape[x.ndim - len(axes) :], self.weight, self.bias, self.epsilon)
+        shape = moved.shape[x.ndim - len(axes) :]
+        weight, bias = (None if each is None else each.reshape(shape) for each in (self.weight, self.bias))
+        out = ops.layer_norm(moved, shape, weight, bias, self.epsilon)
         return out if axes == last else out.movedim(last, axes)
 
 

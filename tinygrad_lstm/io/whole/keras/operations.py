@@ -5,25 +5,20 @@ A function here has the parameters of Keras's operation: first those of its call
 
 from __future__ import annotations
 
-import inspect
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.models.activations import ACTIVATIONS
 
 from .... import ops
 from ...._tensor import Tensor, as_tensor
 from ....creation import full, full_like, ones_like, zeros_like
-from ...errors import shown
 from .core import same
-from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
-__all__ = ["OPERATIONS", "get_item", "normalized"]
+__all__ = ["OPERATIONS", "Axis", "axes_of", "normalized", "operation", "tensors"]
 
 Axis = int | Sequence[int] | None
 
@@ -41,7 +36,7 @@ def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return register
 
 
-def _tensors(*values: Any) -> list[Tensor]:
+def tensors(*values: Any) -> list[Tensor]:
     """Values as tensors, on the device of the first that is one, and numbers of its dtype."""
     like = next(value for value in values if isinstance(value, Tensor))
     return [
@@ -51,24 +46,24 @@ def _tensors(*values: Any) -> list[Tensor]:
 
 
 def _binary(function: Callable[[Any, Any], Any], x1: Any, x2: Any) -> Any:
-    first, second = _tensors(x1, x2)
+    first, second = tensors(x1, x2)
     return function(first, second)
 
 
-def _axes(axis: Axis) -> Any:
+def axes_of(axis: Axis) -> Any:
     return tuple(axis) if isinstance(axis, list | tuple) else axis
 
 
 def _reduced(function: Callable[..., Any], x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    return function(x, dim=_axes(axis), keepdim=keepdims)
+    return function(x, dim=axes_of(axis), keepdim=keepdims)
 
 
 def _variance(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    return ops.var(x, dim=_axes(axis), correction=0, keepdim=keepdims)
+    return ops.var(x, dim=axes_of(axis), correction=0, keepdim=keepdims)
 
 
 def _deviation(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    return ops.std(x, dim=_axes(axis), correction=0, keepdim=keepdims)
+    return ops.std(x, dim=axes_of(axis), correction=0, keepdim=keepdims)
 
 
 def _of_one(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -112,6 +107,12 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Log10": ops.log10,
     "Sin": ops.sin,
     "Cos": ops.cos,
+    "Tan": ops.tan,
+    "Arcsin": ops.asin,
+    "Arccos": ops.acos,
+    "Arctan": ops.atan,
+    "Sinh": ops.sinh,
+    "Cosh": ops.cosh,
     "Tanh": ops.tanh,
     "Erf": ops.erf,
     "Sign": ops.sign,
@@ -160,6 +161,31 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     return ops.elu(x, alpha)
 
 
+@operation("Celu")
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return ACTIVATIONS["celu"](x, alpha)
+
+
+@operation("SoftShrink")
+def soft_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    return ACTIVATIONS["soft_shrink"](x, threshold)
+
+
+@operation("HardShrink")
+def hard_shrink(x: Tensor, threshold: float = 0.5) -> Tensor:
+    return ACTIVATIONS["hard_shrink"](x, threshold)
+
+
+@operation("Squareplus")
+def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
+    return ACTIVATIONS["squareplus"](x, b)
+
+
+@operation("Threshold")
+def threshold(x: Tensor, threshold: float, default_value: float) -> Tensor:
+    return ops.where(x > threshold, x, default_value)
+
+
 @operation("LeakyRelu")
 def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
     return ops.leaky_relu(x, negative_slope)
@@ -192,13 +218,13 @@ def clip(x: Tensor, x_min: float, x_max: float) -> Tensor:
 
 @operation("DivideNoNan")
 def divide_no_nan(x1: Any, x2: Any) -> Tensor:
-    first, second = _tensors(x1, x2)
+    first, second = tensors(x1, x2)
     return ops.where(second == 0, 0.0, first / ops.where(second == 0, 1.0, second))
 
 
 @operation("FloorDivide")
 def floor_divide(x1: Any, x2: Any) -> Tensor:
-    first, second = _tensors(x1, x2)
+    first, second = tensors(x1, x2)
     return ops.floor(first / second)
 
 
@@ -207,7 +233,7 @@ def where(condition: Tensor, x1: Any, x2: Any) -> Tensor:
     given = [each for each in (x1, x2) if isinstance(each, Tensor)]
     if len(given) < 2 and not given:
         return ops.where(condition, float(x1), float(x2))
-    return ops.where(condition, *_tensors(x1, x2))
+    return ops.where(condition, *tensors(x1, x2))
 
 
 @operation("Cast")
@@ -238,124 +264,6 @@ def stop_gradient(variable: Tensor) -> Tensor:
 @operation("ConvertToTensor")
 def convert_to_tensor(x: Tensor, dtype: str | None = None, sparse: Any = None, ragged: Any = None) -> Tensor:
     return x if dtype is None else x.astype(dtype)
-
-
-# -- shapes ------------------------------------------------------------------------------------------------------------
-
-
-def _lengths(x: Tensor, shape: Any) -> list[int]:
-    """A shape whose free lengths are None or -1, or tensors."""
-    return [-1 if each is None else int(each.item()) if isinstance(each, Tensor) else int(each) for each in shape]
-
-
-@operation("Reshape")
-def reshape(x: Tensor, newshape: Any) -> Tensor:
-    lengths = _lengths(x, newshape)
-    if lengths.count(-1) > 1 and lengths[0] == -1:
-        lengths[0] = x.shape[0]
-    return x.reshape(lengths)
-
-
-@operation("ExpandDims")
-def expand_dims(x: Tensor, axis: Any) -> Tensor:
-    for each in sorted([axis] if isinstance(axis, int) else axis):
-        x = x.unsqueeze(each)
-    return x
-
-
-@operation("Squeeze")
-def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    return ops.squeeze(x, axis if axis is None or isinstance(axis, int) else tuple(axis))
-
-
-@operation("Transpose")
-def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    return ops.permute(x, tuple(axes) if axes is not None else tuple(range(x.ndim))[::-1])
-
-
-@operation("Swapaxes")
-def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
-    return ops.swapaxes(x, axis1, axis2)
-
-
-@operation("Moveaxis")
-def moveaxis(x: Tensor, source: Any, destination: Any) -> Tensor:
-    return ops.movedim(x, _axes(source), _axes(destination))
-
-
-@operation("Concatenate")
-def concatenate(xs: Sequence[Any], axis: int = 0) -> Tensor:
-    return ops.cat(_tensors(*xs), dim=axis)
-
-
-@operation("Stack")
-def stack(x: Sequence[Any], axis: int = 0) -> Tensor:
-    return ops.stack(_tensors(*x), dim=axis)
-
-
-def _parts(parts: tuple[Tensor, ...]) -> Any:
-    """The results of an operation; a single one is not in a tuple."""
-    return parts if len(parts) > 1 else parts[0]
-
-
-@operation("Split")
-def split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> Any:
-    length = x.shape[axis]
-    if isinstance(indices_or_sections, int):
-        return _parts(ops.split(x, length // indices_or_sections, axis))
-    ends = [0, *indices_or_sections, length]
-    return _parts(ops.split(x, [end - begin for begin, end in itertools.pairwise(ends)], axis))
-
-
-@operation("Unstack")
-def unstack(x: Tensor, num: int | None = None, axis: int = 0) -> Any:
-    return _parts(ops.unbind(x, axis))
-
-
-@operation("GetItem")
-def get_item(x: Tensor, key: Any) -> Tensor:
-    return x[tuple(key)] if isinstance(key, list) else x[key]
-
-
-@operation("Take")
-def take(x: Tensor, indices: Any, axis: int | None = None) -> Tensor:
-    places = indices if isinstance(indices, Tensor) else as_tensor(np.asarray(indices), x.device)
-    if axis is None:
-        return x.reshape(-1)[places]
-    return x[(slice(None),) * (axis % x.ndim) + (places.astype("int64"),)]
-
-
-@operation("Flip")
-def flip(x: Tensor, axis: Axis = None) -> Tensor:
-    return ops.flip(x, _axes(axis))
-
-
-@operation("Roll")
-def roll(x: Tensor, shift: Any, axis: Any = None) -> Tensor:
-    return ops.roll(x, _axes(shift), _axes(axis))
-
-
-@operation("Tile")
-def tile(x: Tensor, repeats: Any) -> Tensor:
-    return ops.tile(x, [repeats] if isinstance(repeats, int) else _lengths(x, repeats))
-
-
-@operation("Repeat")
-def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Tensor:
-    return ops.repeat_interleave(x, repeats, axis)
-
-
-@operation("BroadcastTo")
-def broadcast_to(x: Tensor, shape: Any) -> Tensor:
-    return ops.broadcast_to(x, _lengths(x, shape))
-
-
-@operation("Pad")
-def pad(x: Tensor, constant_values: Any = None, pad_width: Any = 0, mode: str = "constant") -> Tensor:
-    pairs = [pad_width] * x.ndim if isinstance(pad_width, int) else list(pad_width)
-    pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in pairs]
-    widths = [number for pair in reversed(pairs) for number in pair]
-    return ops.pad(x, widths, {"symmetric": "reflect"}.get(mode, mode), float(constant_values or 0.0))
 
 
 @operation("Cumsum")
@@ -399,52 +307,17 @@ def one_hot(x: Tensor, num_classes: int, axis: int = -1, dtype: str | None = Non
 
 @operation("Norm")
 def norm(x: Tensor, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    if ord not in (None, 2, 1, "fro"):
-        raise ValueError(f"the order {ord!r} is not supported")
-    return ops.norm(x, 2 if ord in (None, "fro") else ord, dim=_axes(axis), keepdim=keepdims)
+    """The norm of vectors, or the Frobenius norm of matrices."""
+    return ops.norm(x, 2 if ord in (None, "fro") else ord, dim=axes_of(axis), keepdim=keepdims)
 
 
 @operation("Normalize")
-def normalized(x: Tensor, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
+def normalized(x: Tensor, axis: Any = -1, order: Literal[2] = 2, epsilon: float | None = None) -> Tensor:
     """x with the length 1 along axes; it is divided by epsilon at least."""
-    if order != 2:
-        raise ValueError(f"the order {order} is not supported")
-    squares = ops.sum(x * x, dim=_axes(axis), keepdim=True)
+    squares = ops.sum(x * x, dim=axes_of(axis), keepdim=True)
     return x * ops.rsqrt(ops.clamp(squares, (epsilon or 1e-7) ** 2, None))
 
 
 @operation("Full")
 def filled(fill_value: float, shape: Any, dtype: str | None = None) -> Tensor:
     return full(tuple(shape), fill_value, dtype=dtype)
-
-
-# -- as layers of a model ----------------------------------------------------------------------------------------------
-
-
-def _outputs_of(name: str, config: Mapping[str, Any]) -> int:
-    """The number of outputs of an operation."""
-    if name == "Split":
-        sections = config.get("indices_or_sections")
-        return sections if isinstance(sections, int) else len(sections or ()) + 1
-    return int(config.get("num") or 1) if name == "Unstack" else 1
-
-
-class _Operation:
-    """An operation of Keras 3, whose settings are those of its function."""
-
-    def slots(self, spec: Spec) -> Iterator[Slot]:
-        return iter(())
-
-    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        function = OPERATIONS[spec.class_name]
-        known = inspect.signature(function).parameters
-        settings = {name: value for name, value in spec.config.items() if name in known}
-        beyond = [
-            name for name, value in spec.config.items() if name not in {*known, "name", "dtype"} and value is not None
-        ]
-        if beyond:
-            raise UnsupportedError(f"the settings {', '.join(map(shown, beyond))}")
-        return Layer(partial(function, **settings), outputs=_outputs_of(spec.class_name, spec.config))
-
-
-register_kind(_Operation(), *OPERATIONS, operations=True)

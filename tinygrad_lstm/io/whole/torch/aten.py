@@ -73,7 +73,7 @@ _SAME = """
     flatten flip floor gather gelu glu hardsigmoid hardtanh hypot index_add index_select isfinite isinf isnan
     leaky_relu lerp linear log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsumexp
     masked_fill matmul maximum minimum mish mm movedim mv nan_to_num one_hot outer prelu reciprocal relu relu6
-    repeat_interleave rms_norm roll rsqrt scaled_dot_product_attention scatter scatter_add selu sigmoid sign silu
+    repeat_interleave rms_norm round rsqrt scaled_dot_product_attention scatter scatter_add selu sigmoid sign silu
     sin sinh softplus sort sqrt square swapaxes take take_along_dim tan tanh tensordot topk transpose tril triu
     trunc unbind unsqueeze where
 """
@@ -111,7 +111,6 @@ RULES |= {
     "__not__": operator.not_,
     "floordiv": operator.floordiv,
     "floor_divide": operator.floordiv,
-    "fmod": math.fmod,
 }
 
 
@@ -137,9 +136,13 @@ def rsub(x: Any, y: Any, alpha: float = 1) -> Any:
 def div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
     if rounding_mode is None:
         return x / y
-    if isinstance(x, Tensor) or isinstance(y, Tensor):
-        return ops.floor(x / y) if rounding_mode == "floor" else ops.trunc(x / y)
-    return x // y if rounding_mode == "floor" else math.trunc(x / y)
+    down = x // y
+    return down if rounding_mode == "floor" else down + ((down < 0) & (down * y != x))
+
+
+@aten("fmod")
+def fmod(x: Any, y: Any) -> Any:
+    return x - div(x, y, "trunc") * y
 
 
 @aten("size", "prim.shape", "sym_size")
@@ -321,9 +324,20 @@ def expand_as(x: Tensor, y: Tensor) -> Tensor:
     return x.expand(*y.shape)
 
 
-@aten("repeat", "tile")
+@aten("repeat")
 def repeat(x: Tensor, repeats: Sequence[int]) -> Tensor:
     return x.repeat(*repeats)
+
+
+@aten("tile")
+def tile(x: Tensor, dims: Sequence[int]) -> Tensor:
+    return ops.tile(x, tuple(dims))
+
+
+@aten("roll")
+def roll(x: Tensor, shifts: Any, dims: Any = ()) -> Tensor:
+    """Of the flattened tensor if no dimensions are given."""
+    return ops.roll(x, _dims(shifts), _dims(dims))
 
 
 @aten("cat")
@@ -404,6 +418,16 @@ def var(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False,
 @aten("std")
 def std(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
     return ops.std(x, _dims(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+
+
+@aten("any")
+def any_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return ops.any(x, _dims(dim), keepdim)
+
+
+@aten("all")
+def all_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return ops.all(x, _dims(dim), keepdim)
 
 
 @aten("max")

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.models.activations import ACTIVATIONS
+
 from .... import ops
 from ...._tensor import Tensor
+from ..onnx.ops.windows import conv_transpose
 from .aten import aten
 
 __all__: list[str] = []
@@ -36,6 +39,21 @@ def threshold(x: Tensor, threshold: float, value: float) -> Any:
     return ops.where(x > threshold, x, value)
 
 
+@aten("celu")
+def celu(x: Tensor, alpha: float = 1.0) -> Any:
+    return ACTIVATIONS["celu"](x, alpha)
+
+
+@aten("hardshrink")
+def hardshrink(x: Tensor, lambd: float = 0.5) -> Any:
+    return ACTIVATIONS["hard_shrink"](x, lambd)
+
+
+@aten("softshrink")
+def softshrink(x: Tensor, lambd: float = 0.5) -> Any:
+    return ACTIVATIONS["soft_shrink"](x, lambd)
+
+
 @aten("embedding")
 def embedding(weight: Tensor, ids: Tensor, padding_idx: int = -1, *others: Any) -> Any:
     return ops.embedding(ids, weight, None if padding_idx < 0 else padding_idx)
@@ -54,14 +72,32 @@ def convolution(
     groups: int,
     *others: Any,
 ) -> Any:
-    if weight.ndim not in (3, 4) or (transposed and weight.ndim != 3):
-        raise ValueError(f"a {'transposed ' * transposed}convolution in {weight.ndim - 2} dimensions is not supported")
+    if weight.ndim not in (3, 4):
+        raise ValueError(f"a convolution in {weight.ndim - 2} dimensions is not supported")
     if transposed:
-        return ops.conv_transpose1d(
-            x, weight, bias, stride[0], padding[0], output_padding[0], groups=groups, dilation=dilation[0]
-        )
+        return transposed_convolution(x, weight, bias, stride, padding, output_padding, groups, dilation)
     run = ops.conv1d if weight.ndim == 3 else ops.conv2d
     return run(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+@aten("conv_transpose2d")
+def transposed_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    given = (stride, padding, output_padding, dilation)
+    strides, pads, more, dilations = (
+        [each] * (weight.ndim - 2) if isinstance(each, int) else [*each] for each in given
+    )
+    return conv_transpose(
+        x, weight, bias, dilations=dilations, group=groups, output_padding=more, pads=pads * 2, strides=strides
+    )
 
 
 @aten("_convolution_mode")
@@ -191,13 +227,15 @@ def upsample_nearest(x: Tensor, output_size: Any = None, scales: Any = None, *ot
 
 @aten("interpolate")
 def interpolate(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *others: Any) -> Any:
-    """Each element is that of the nearest place before it."""
+    """Each element is that of the nearest place before it. Places are computed in float32, as by PyTorch."""
     if mode != "nearest":
         raise ValueError(f"interpolate: the mode {mode!r} is not supported, only 'nearest' is")
     for dim in range(2, x.ndim):
         before = x.shape[dim]
-        after = _of_dim(size, dim) if size is not None else math.floor(before * _of_dim(scale_factor, dim))
-        places = np.minimum(np.floor(np.arange(after) * (before / after)).astype(np.int64), before - 1)
+        factor = _of_dim(scale_factor, dim)
+        after = _of_dim(size, dim) if size is not None else math.floor(before * factor)
+        by = np.float32(1 / factor if factor else before / after)
+        places = np.minimum(np.floor(np.arange(after, dtype=np.float32) * by).astype(np.int64), before - 1)
         x = ops.index_select(x, dim, places)
     return x
 

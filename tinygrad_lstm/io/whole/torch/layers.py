@@ -141,7 +141,9 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
         if kind == "InstanceNorm1d":
             return _instance_norm(settings, arrays)
         return _cell(kind, settings, arrays) if kind in _CELLS else _plain(kind, settings, arrays)
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
+    except KeyError as error:
+        raise ContentError(f"{kind}: missing {shown(str(error.args[0]))}") from error
+    except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as error:
         raise ContentError(f"{kind}: {shown(str(error))}") from error
 
 
@@ -195,7 +197,7 @@ def _recurrent(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, Host
 
 def _cell(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:
     if settings.get("nonlinearity", "tanh") != "tanh":
-        raise ValueError("the nonlinearity of a cell is tanh")
+        raise UnsupportedSettingError(f"{kind} with nonlinearity={settings['nonlinearity']!r:.40}")
     made = _CELLS[kind](arrays["weight_ih"].shape[1], arrays["weight_hh"].shape[1])
     return _with_arrays(made, from_torch(arrays))
 
@@ -235,6 +237,12 @@ def _transposed_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, An
     return {"in_channels": inside, "out_channels": out * int(settings["groups"]), "kernel_size": tuple(kernel)}
 
 
+def _batch_norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, Any]) -> dict[str, Any]:
+    if "running_mean" not in arrays:
+        raise UnsupportedSettingError("batch normalization with track_running_stats=False")
+    return _norm_sizes(arrays, settings)
+
+
 def _norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, Any]) -> dict[str, Any]:
     named = next((arrays[name] for name in ("weight", "running_mean") if name in arrays), None)
     return {} if named is None else {"num_features": named.size, "num_channels": named.size}
@@ -253,7 +261,8 @@ _SIZES: dict[str, Callable[[Mapping[str, HostArray], Mapping[str, Any]], dict[st
     "Embedding": lambda arrays, _: dict(zip(("num_embeddings", "embedding_dim"), arrays["weight"].shape, strict=True)),
     **dict.fromkeys(("Conv1d", "Conv2d"), _conv_sizes),
     "ConvTranspose1d": _transposed_sizes,
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "GroupNorm"), _norm_sizes),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _batch_norm_sizes),
+    "GroupNorm": _norm_sizes,
     **dict.fromkeys(
         ("LayerNorm", "RMSNorm"),
         lambda arrays, _: {"normalized_shape": arrays["weight"].shape} if "weight" in arrays else {},

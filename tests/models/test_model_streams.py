@@ -96,6 +96,28 @@ def test_outputs_from_before_the_first_step_come_for_all_rows() -> None:
         stream.reset([0])
 
 
+def test_resets_and_a_mask_come_with_the_steps() -> None:
+    class Marked(tg.nn.Module):
+        def __init__(self) -> None:
+            self.lstm = LSTM(3, 4, num_layers=2)
+
+        def forward(self, x: Tensor, mask: Tensor, resets: Tensor) -> Tensor:
+            return self.lstm(x, mask=mask, resets=resets)[0]
+
+    model, x, rng = Marked(), rows(12, 3), np.random.default_rng(1)
+    mask, resets = rng.random((12, B)) > 0.3, rng.random((12, B)) > 0.7
+    x[~mask] = np.nan  # a step that is skipped is not read
+    with tg.no_grad():
+        whole = model(tg.tensor(x), tg.tensor(mask), tg.tensor(resets)).numpy()
+    named = {"x": x, "mask": mask, "resets": resets}
+    stream = tg.models.stream(model, {name: tg.tensor(each[:6]) for name, each in named.items()}, B)
+    found = [stream(*each) for each in zip(x[:6], mask[:6], resets[:6], strict=True)]
+    found += [*stream(x[6:], mask[6:], resets[6:])]
+    np.testing.assert_allclose(np.stack(found), whole, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"expected mask as bool of shape \(2,\), .* got float64"):
+        stream(x[0], mask[0] * 1.0, resets[0])
+
+
 UNBATCHED = {
     "zeros of each step": lambda self, x: tg.zeros(x.shape[0], 3),
     "ones": lambda self, x: tg.ones_like(x),

@@ -60,7 +60,7 @@ function coordinates(width, steps, [low, high], logarithmic) {
 function axes(width, steps, range, logarithmic, { x, y }) {
   const { height, left, right } = CHART;
   const written = (tick) => {
-    if (!logarithmic) return typeset(String(Number(tick.toPrecision(3))));
+    if (!logarithmic) return typeset(String(Number(tick.toPrecision(6))));
     return Number.isInteger(tick) ? `10${raised(tick)}` : scientific(10 ** tick, 1);
   };
   const ticks = logarithmic ? powersBetween(...range) : ticksBetween(...range);

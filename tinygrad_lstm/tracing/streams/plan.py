@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import Array
-from tinygrad_lstm.backends.dtypes import is_float, is_integer
+from tinygrad_lstm.backends.dtypes import is_integer
 
 from ..._tensor import Tensor, as_tensor, tensor
 from ...creation import zeros
@@ -54,7 +54,7 @@ class Input:
 
     def __str__(self) -> str:
         chunk = ", ".join("T" if size is None else str(size) for size in self.shape)
-        dtype = self.flow.dtype if is_float(self.flow.dtype) else "integers"
+        dtype = "integers" if is_integer(self.flow.dtype) else self.flow.dtype
         return (
             f"{self.name} as {dtype} of shape {self.step_shape}, or ({chunk}{',' * (len(self.shape) == 1)}) for T steps"
         )

@@ -13,7 +13,7 @@ from ...ops import recurrent
 from ...ops.sequence import PureStep
 from ...ops.shape import stack
 from ..lengths import Derived, evaluated
-from ..model.program import Call, Constant, Loop, Operand, Value
+from ..model.program import Call, Constant, Loop, Operand, Value, leaves
 from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node, States
 from .planning import Fixed, Flow, Planner, applied, refused, streams
@@ -108,9 +108,10 @@ def _scan(
     if any(isinstance(each, Flow) for each in states) or isinstance(lengths, Flow):
         raise refused("starts from a state that depends on the steps")
     fixed: dict[Operand, Tensor] = {}
-    own = {unbind.arguments[0] for unbind in loop.items.values()}
+    used = _used(p, loop)
     for operand in loop.outer:
-        if operand in own or (isinstance(operand, Constant) and operand.array is None and operand.filling is not None):
+        is_filled = isinstance(operand, Constant) and operand.array is None and operand.filling is not None
+        if is_filled or operand not in used:
             continue
         value = p.resolved(operand)
         if not isinstance(value, Fixed):
@@ -135,6 +136,22 @@ def _scan(
     )  # fmt: skip
     p.nodes.append(node)
     return [out, *finals]
+
+
+def _used(p: Planner, loop: Loop) -> set[Any]:
+    """The operands of the calls of a step. Those of which only lengths are used are not among them.
+
+    Raises:
+        RefusedError: a length depends on the number of steps.
+    """
+    found = set(loop.after)
+    for leaf in leaves([call.arguments for call in loop.calls]):
+        if isinstance(leaf, Value | Constant):
+            found.add(leaf)
+        for length in leaf.shape if isinstance(leaf, Constant) else [leaf]:
+            if isinstance(length, Derived):
+                p.number_of(length)
+    return found
 
 
 @dataclass(eq=False)

@@ -96,6 +96,16 @@ def test_outputs_from_before_the_first_step_come_for_all_rows() -> None:
         stream.reset([0])
 
 
+def test_a_mean_of_the_steps_until_now() -> None:
+    x = rows(9, 3)
+    model = Applied(lambda self, x: x.cumsum(0) / tg.arange(1, x.shape[0] + 1).reshape(-1, 1, 1))
+    stream = stream_of(model, x)
+    found = np.stack([stream(each) for each in x])
+    np.testing.assert_allclose(found, x.cumsum(0) / np.arange(1, 10)[:, None, None], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="getitem takes a step that is not at a fixed distance from the last one"):
+        stream_of(Applied(lambda self, x: x - x[0]), x)
+
+
 def test_resets_and_a_mask_come_with_the_steps() -> None:
     class Marked(tg.nn.Module):
         def __init__(self) -> None:
@@ -123,6 +133,7 @@ UNBATCHED = {
     "ones": lambda self, x: tg.ones_like(x),
     "ones of each row": lambda self, x: tg.ones(x.shape[1], 3),
     "numbers of the steps": lambda self, x: tg.arange(x.shape[0]),
+    "those from 1": lambda self, x: tg.arange(1, x.shape[0] + 1),
     "their rows of a table": lambda self, x: self.table(tg.arange(x.shape[0])),
     "those for each row": lambda self, x: self.table(tg.arange(x.shape[0]).unsqueeze(1)).expand(*x.shape[:2], 3),
     "a convolution of them": lambda self, x: self.conv(

@@ -201,11 +201,11 @@ class Last(Node):
 
 @sources(arange)
 def _arange(p: Planner, call: Call, start: Any, stop: Any, step: Any, *settings: Any) -> list[Flow]:
-    """The numbers of the steps."""
+    """The numbers of the steps, from any number."""
     first, end, apart = (0, start, step) if stop is None else (start, stop, step)
-    if (first, apart) != (0, 1):
-        raise refused("has a number of steps that does not begin at 0")
-    return [_numbers(p, call, Layout(((TIME,),)), end, call.result.dtype)]
+    if type(first) is not int or apart != 1:
+        raise refused("does not count up, one by one, from a fixed integer")
+    return [_numbers(p, call, Layout(((TIME,),)), end, call.result.dtype, first)]
 
 
 @sources(recurrent.step_mask)
@@ -218,11 +218,11 @@ def _step_mask(p: Planner, call: Call, lengths: Any, T: Any, device: Any) -> lis
     return p.map(call, [number], [number.layout], lambda lead, frames: frames < on_device)
 
 
-def _numbers(p: Planner, call: Call, layout: Layout, end: Any, dtype: Any) -> Flow:
-    """The number of each step, until one before `end`."""
-    length = p.count(end)
+def _numbers(p: Planner, call: Call, layout: Layout, end: Any, dtype: Any, first: int = 0) -> Flow:
+    """The number of each step, from `first` until one before `end`."""
+    length = p.count(end).plus(-first)
     made = p.flow(layout, dtype, length, length)
-    p.nodes.append(Count([], [made.number], call.name, length, dtype, p.device))
+    p.nodes.append(Count([], [made.number], call.name, length, dtype, p.device, first))
     return made
 
 
@@ -235,6 +235,7 @@ class Count(Node):
         length: the number of frames after n steps.
         dtype: the dtype of the numbers.
         device: where it runs.
+        first: the first number.
     """
 
     takes: Sequence[int]
@@ -243,12 +244,13 @@ class Count(Node):
     length: Timeline
     dtype: Any
     device: Device
+    first: int = 0
 
     def __post_init__(self) -> None:
         self.state_names = [f"{self.name}.count"]
 
     def start(self, batch: int) -> list[Tensor]:
-        return [zeros(batch, dtype=INT64, device=self.device)]
+        return [full((batch,), self.first, dtype=INT64, device=self.device)]
 
     def chunk(self, frames: Sequence[Frames], states: States, moment: Moment) -> tuple[Sequence[Frames], States]:
         number = self.length.at(moment.after) - self.length.at(moment.before)

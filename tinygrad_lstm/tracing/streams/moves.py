@@ -323,7 +323,7 @@ def _of_time(p: Planner, call: Call, x: Flow, part: Any) -> Flow:
     if not isinstance(part, slice):
         back = x.length.minus(_place(p, x, part))
         if back is None:
-            raise refused("takes one step")
+            raise refused("takes a step that is not at a fixed distance from the last one")
         return last_steps(p, call, x, back, True)
     step = p.number_of(1 if part.step is None else part.step)
     if step < 0:

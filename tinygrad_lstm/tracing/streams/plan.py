@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -270,6 +271,16 @@ class Plan:
         return found
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turns a refusal into an error of the model."""
+    try:
+        yield
+    except RefusedError as error:
+        raise NotCausalError(f"stream: the model {error}") from None
+
+
+@_refusals()
 def plan_of(
     names: Sequence[str],
     program: Program,
@@ -297,22 +308,6 @@ def plan_of(
         NotCausalError: it needs the whole sequence, or looks ahead further.
         ValueError: no input has a time dimension; a fixed value has a different shape, or is of an input with time.
     """
-    try:
-        return _plan_of(names, program, labels, batch, device, fixed, lookahead, states)
-    except RefusedError as error:
-        raise NotCausalError(f"stream: the model {error}") from None
-
-
-def _plan_of(
-    names: Sequence[str],
-    program: Program,
-    labels: Mapping[Any, str],
-    batch: int,
-    device: Device,
-    fixed: Mapping[str, Any],
-    lookahead: int,
-    states: Mapping[str, str],
-) -> Plan:
     pairs = {
         labels[size.key]: size.values
         for value in program.inputs

@@ -184,3 +184,22 @@ def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
 def test_chunks_of_no_steps(forecast: Path) -> None:
     message = fail_here("run", forecast, "--input", "x.npy", "--stream", 0, cwd=forecast.parent)
     assert message == "--stream: expected at least 1, got 0"
+
+
+class Sum(tg.nn.Module):
+    """The sum of two inputs."""
+
+    def forward(self, x: tg.Tensor, y: tg.Tensor) -> tg.Tensor:
+        return x + y
+
+
+def test_inputs_of_a_stream_have_as_many_steps(tmp_path: Path) -> None:
+    tg.io.export_onnx(Sum(), tmp_path / "sum.onnx", {"x": tg.randn(5, 2, 3), "y": tg.randn(5, 2, 3)})
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", X[:3])
+    arguments = ["run", "sum.onnx", "--input", "x.npy", "--input", "y.npy", "--stream", 2]
+    message = fail_here(*arguments, cwd=tmp_path)
+    assert message == "--input: expected as many steps of each input, got x 4, y 3"
+    np.save(tmp_path / "y.npy", X)
+    succeed_here(*arguments, "--out", "sum.npy", cwd=tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "sum.npy"), 2 * X[:, None])

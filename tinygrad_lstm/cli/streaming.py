@@ -9,8 +9,10 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
+from ..device import get_device
 from ..io.whole.loaded import Loaded
 from ..io.whole.names import is_batch
+from ..printable import printable
 from .models import WholeModel
 from .shared import require
 
@@ -47,8 +49,13 @@ def streamed(model: WholeModel, given: Mapping[str, HostArray], steps: int) -> d
     with model.running(given):
         stream, times, outputs = _stream(model, named)
         whole = {name: array for name, array in named.items() if name in times}
-        T = min(array.shape[times[name]] for name, array in whole.items())
-        device, seconds, parts = next(model.module.parameters()).device, [], []
+        numbers = {name: array.shape[times[name]] for name, array in whole.items()}
+        T, *others = set(numbers.values())
+        if others:
+            told = ", ".join(f"{printable(name)} {number}" for name, number in numbers.items())
+            raise ValueError(f"--input: expected as many steps of each input, got {told}")
+        device = next((each.device for each in model.module.parameters()), get_device())
+        seconds, parts = [], []
         for begin in range(0, T, steps):
             chunk = {
                 name: device.backend.from_host(array.take(range(begin, min(begin + steps, T)), times[name]))

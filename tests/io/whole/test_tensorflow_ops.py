@@ -116,3 +116,47 @@ def test_functions_are_expanded_within_limits(tmp_path: Path, functions: list[An
     call = {"name": "y", "op": "PartitionedCall", "input": ["x"], "attr": {"f": {"func": {"name": "f"}}}}
     with pytest.raises(ValueError, match=message):
         load_nodes(tmp_path, INPUT, call, functions=functions)
+
+
+def constant(name: str, value: int | list[float]) -> dict[str, Any]:
+    """A node: an integer, or a vector of floats."""
+    tensor = (
+        {"dtype": "DT_INT32", "intVal": [value], "tensorShape": {}}
+        if isinstance(value, int)
+        else {"dtype": "DT_FLOAT", "floatVal": value, "tensorShape": {"dim": [{"size": str(len(value))}]}}
+    )
+    return {"name": name, "op": "Const", "attr": {"value": {"tensor": tensor}}}
+
+
+def test_constants_that_are_computed_are_not_mixed_up(tmp_path: Path) -> None:
+    """Neither is named in the file: x / 2 / 3."""
+    cast = {"op": "Cast", "attr": {"DstT": {"type": "DT_FLOAT"}}}
+    model = load_nodes(
+        tmp_path,
+        INPUT,
+        *(constant("two", 2), constant("three", 3)),
+        *({"name": "a", "input": ["two"], **cast}, {"name": "b", "input": ["three"], **cast}),
+        {"name": "p", "op": "RealDiv", "input": ["x", "a"]},
+        {"name": "y", "op": "RealDiv", "input": ["p", "b"]},
+    )
+    assert model(np.full(2, 12, "f4")).tolist() == [2.0, 2.0]
+
+
+def test_constants_of_functions_have_parameters_of_their_own(tmp_path: Path) -> None:
+    """Two functions whose constants have the same name; one is called twice, and has one parameter."""
+    functions = [
+        {
+            "signature": {"name": name, "inputArg": [{"name": "x"}], "outputArg": [{"name": "y"}]},
+            "nodeDef": [constant("c", value), {"name": "m", "op": "AddV2", "input": ["x", "c:output:0"]}],
+            "ret": {"y": "m:z:0"},
+        }
+        for name, value in (("f", [1.0, 2.0]), ("g", [10.0, 20.0]))
+    ]
+    calls = [
+        {"name": name, "op": "PartitionedCall", "input": [given], "attr": {"f": {"func": {"name": called}}}}
+        for name, given, called in (("a", "x", "f"), ("b", "a", "g"), ("y", "b", "f"))
+    ]
+    model = load_nodes(tmp_path, INPUT, *calls, functions=functions)
+    assert model(np.zeros(2, "f4")).tolist() == [12.0, 24.0]
+    arrays_ = [each.tolist() for each in (*model.parameters(), *model.buffers())]
+    assert sorted(arrays_) == [[1.0, 2.0], [10.0, 20.0]]

@@ -16,7 +16,7 @@ from ....nn import Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step, captured
 from ..loaded import Loaded, Port
-from ..names import attribute_names
+from ..names import attribute_names, free_name
 from ..onnx.rules import rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
@@ -102,6 +102,7 @@ class Builder:
         self._layers: dict[tuple[str, ...], str] = {}
         self._stored: dict[str, HostArray] = {}
         self._wanted: dict[str, str] = {}
+        self._of_attribute: dict[str, list[str]] = {}
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
         self._variables = {
@@ -140,7 +141,8 @@ class Builder:
         contents = {name: content for name, content in self.contents.items() if name in used}
         if any(name in contents for weights in self._layers for name in weights):  # they would no longer be shared
             return Builder(*self._made_of, with_layers=False).built(title, ports, outputs, states)
-        wanted = {name: self._wanted[name] for name in contents}
+        taken: dict[str, int] = {}
+        wanted = {name: free_name(self._wanted[name], taken) for name in contents}
         attributes = attribute_names(wanted.values())
         constants = {name: array for name, array in self.constants.items() if name in used}
         names_of = {name: attributes[each] for name, each in wanted.items()}
@@ -375,20 +377,25 @@ class Builder:
             self.constants.setdefault(name, array)
             return name
         if term.name not in self.contents:
+            wanted = term.wanted or term.name
+            for name in self._of_attribute.setdefault(wanted, []):  # a constant of a function that is called again
+                if _is_same(self._stored[name], array):
+                    return name
             own = tensor(array)
             self.contents[term.name] = Parameter(own) if term.trainable and is_float(own.dtype) else own
-            self._wanted[term.name] = term.wanted
+            self._wanted[term.name] = wanted
+            self._of_attribute[wanted].append(term.name)
             self._stored[term.name] = array
         return term.name
 
     def _unique(self, name: str) -> str:
         """A name for a value."""
-        free = name
-        while free in self._taken:
-            self._taken[name] += 1
-            free = f"{name}_{self._taken[name]}"
-        self._taken[free] = 1
-        return free
+        return free_name(name, self._taken)
+
+
+def _is_same(a: HostArray, b: HostArray) -> bool:
+    """Whether two arrays have the same elements, of the same type."""
+    return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def _unchanged(body: Function) -> set[int]:

@@ -11,7 +11,7 @@ from ....nn import Dropout, Module, Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step
 from ..loaded import Loaded, Port
-from ..names import attribute_names
+from ..names import attribute_names, free_name
 from ..states import paired
 from . import aten_layers  # noqa: F401  (it registers its rules)
 from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
@@ -55,11 +55,7 @@ class Graph:
 
     def add(self, path: str, value: Module | HostArray, *, trainable: bool = True) -> Ref:
         """A parameter, buffer or layer, by its dotted name in the file; a name that is taken gets a number."""
-        stem = path
-        while path in self._paths:
-            self._paths[stem] += 1
-            path = f"{stem}_{self._paths[stem]}"
-        self._paths[path] = 1
+        path = free_name(path, self._paths)
         ref = Ref(path)
         if isinstance(value, Module):
             self.contents[ref] = path, value

@@ -159,3 +159,12 @@ def test_square_arrays_need_to_be_explained() -> None:
 def test_only_an_lstm_has_a_forget_bias() -> None:
     with pytest.raises(ValueError, match="forget_bias is for an LSTM"):
         GRU.from_arrays({"W": W}, {"weight": "W"}, forget_bias=1.0)
+
+
+def test_roles_and_forget_biases_that_are_invalid() -> None:
+    arrays = {"W": np.ones((20, 3)), "U": np.ones((20, 5))}
+    roles = {"weight_ih": "W", "weight_hh": "U"}
+    with pytest.raises(ValueError, match="expected roles to be a dict, or a list with one for each layer, got 'W'"):
+        LSTM.from_arrays(arrays, "W")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a finite forget_bias, got nan"):
+        LSTM.from_arrays(arrays, roles, forget_bias=float("nan"))

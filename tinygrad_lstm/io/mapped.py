@@ -4,6 +4,7 @@ A role is the name of an array in a network here, such as weight_ih or bias, wit
 are not all: weight_ih_f, bias_rz. "weight" is one kernel for the input and the hidden state.
 """
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,12 @@ def mapped_network(
     order = table.order(gates or table.letters)
     if forget_bias and "f" not in order:
         raise ValueError(f"{who}: forget_bias is for an LSTM, got {forget_bias}")
-    by_place, faults = _pieces(table, arrays, roles, order)
+    if not math.isfinite(forget_bias):
+        raise ValueError(f"{who}: expected a finite forget_bias, got {forget_bias}")
+    layers = [roles] if isinstance(roles, Mapping) else [*roles]
+    if not all(isinstance(each, Mapping) for each in layers):
+        raise ValueError(f"{who}: expected roles to be a dict, or a list with one for each layer, got {roles!r:.60}")
+    by_place, faults = _pieces(table, arrays, layers, order)
     if faults:
         raise ValueError(f"{who}: {printable('; '.join(faults))}")
     if any("weight" in pieces for pieces in by_place.values()) and joined not in ("xh", "hx"):
@@ -90,13 +96,13 @@ def mapped_network(
 
 
 def _pieces(
-    kind: Kind, arrays: Mapping[str, ArrayLike], roles: Roles | Sequence[Roles], order: str
+    kind: Kind, arrays: Mapping[str, ArrayLike], layers: Sequence[Roles], order: str
 ) -> tuple[dict[str, Pieces], list[str]]:
     """The arrays at each place, and what is wrong with the roles."""
     faults: list[str] = []
     found: dict[str, Pieces] = {}
     missing: list[str] = []
-    for layer, reverse, role, own_gates, names in _expanded(kind, arrays, roles, order, faults):
+    for layer, reverse, role, own_gates, names in _expanded(kind, arrays, layers, order, faults):
         place = f"l{layer}{'_reverse' * reverse}"
         letters = own_gates or _gates_of(kind, role, order)
         each = [names] if isinstance(names, str) else [*names]
@@ -123,10 +129,9 @@ def _in_order(place: tuple[str, Pieces]) -> tuple[int, str]:
 
 
 def _expanded(
-    kind: Kind, arrays: Mapping[str, ArrayLike], roles: Roles | Sequence[Roles], order: str, faults: list[str]
+    kind: Kind, arrays: Mapping[str, ArrayLike], layers: Sequence[Roles], order: str, faults: list[str]
 ) -> Iterator[tuple[int, bool, str, str, Names]]:
     """The layer, direction, role, gates and names of each entry; an entry with {layer} is one for each layer."""
-    layers = [roles] if isinstance(roles, Mapping) else [*roles]
     for number, own in enumerate(layers):
         stems = {key.partition("_l")[0] for key in own}
         for key, names in own.items():

@@ -344,3 +344,17 @@ def test_axes_of_a_normalization_in_any_order(tmp_path: Path) -> None:
     found = loaded(tmp_path, config, {"layers/layer_normalization/vars/0": gamma})(X).detach().numpy()
     normal = (X - X.mean((1, 2), keepdims=True)) / np.sqrt(X.var((1, 2), keepdims=True) + 1e-3)
     np.testing.assert_allclose(found, normal * gamma.reshape(2, 3), 1e-4)
+
+
+def test_a_frozen_batch_normalization_keeps_its_statistics(tmp_path: Path) -> None:
+    """Until it is unfrozen."""
+    weights = {f"layers/batch_normalization/vars/{k}": np.full(3, k + 1.0, "f4") for k in range(4)}
+    config = sequential(layer("BatchNormalization", name="n", trainable=False))
+    model = loaded(tmp_path, config, weights).train()
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    expected = (x - 3) / np.sqrt(4 + 1e-3) + 2
+    np.testing.assert_allclose(model(x).numpy(), expected, 1e-6)
+    np.testing.assert_allclose(model(x).numpy(), expected, 1e-6)
+    assert model.n.training
+    model.requires_grad_(True)
+    assert not np.allclose(model(x).detach().numpy(), expected, 0.1)

@@ -56,6 +56,7 @@ def batch_normalization(
     renorm_clipping: Any = None,
     fused: Any = None,
     virtual_batch_size: Any = None,
+    trainable: bool = True,
 ) -> Layer:
     if renorm or virtual_batch_size:
         raise UnsupportedError("renorm or virtual_batch_size")
@@ -63,7 +64,18 @@ def batch_normalization(
     module = _scaled(BatchNorm1d(number, epsilon, 1 - momentum), weights, number)
     for name, role in (("running_mean", "moving_mean"), ("running_var", "moving_variance")):
         module.register_buffer(name, tensor(weights[role]))
-    return Layer(partial(_by_channel, axis=_single(axis)), module, mask="keep")
+    run = _by_channel if trainable else _frozen
+    return Layer(partial(run, axis=_single(axis)), module, mask="keep")
+
+
+def _frozen(module: Module, x: Tensor, axis: int, mask: Any = None) -> Tensor:
+    """A batch normalization that is not trainable: it uses the moving statistics in training, too."""
+    training = module.training
+    module.train(training and any(each.requires_grad for each in module.parameters()))
+    try:
+        return _by_channel(module, x, axis)
+    finally:
+        module.train(training)
 
 
 def _by_channel(module: Module, x: Tensor, axis: int, mask: Any = None) -> Tensor:

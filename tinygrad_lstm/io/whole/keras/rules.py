@@ -9,7 +9,8 @@ defaults. If the layer has weights, they are listed in Keras's order, and the ru
 A condition is the name of a setting, "not NAME", or "NAME=VALUE". The weights of a layer within the layer have its path
 before their names, as "query_dense/kernel".
 
-A keyword-only parameter `keras` receives the major version of Keras that wrote the file, 2 or 3. Settings that do not
+A keyword-only parameter `keras` receives the major version of Keras that wrote the file, 2 or 3; `trainable` receives
+whether the layer and all layers around it are trainable. Settings that do not
 affect what a trained layer computes are left out; any other setting that a rule does not have is refused by name.
 """
 
@@ -255,6 +256,8 @@ class Rule:
             raise UnsupportedError(f"the settings {', '.join(map(shown, unknown[:4]))}")
         if "keras" in self.settings:
             given["keras"] = spec.keras
+        if "trainable" in self.settings:
+            given["trainable"] = spec.trainable
         if missing := [
             name for name, default in self.settings.items() if default is inspect.Parameter.empty and name not in given
         ]:

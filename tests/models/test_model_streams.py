@@ -351,3 +351,16 @@ def test_invalid_inputs_are_refused() -> None:
     with pytest.raises(TypeError, match="expected the inputs x"):
         stream(x, x)
     assert all((before[name] == part).all() for name, part in stream.state.items())
+
+
+def test_sums_of_groups_of_groups_of_steps() -> None:
+    """Two rates, one after the other, whose numbers of frames repeat after 6 steps."""
+
+    def grouped(x: Tensor, size: int) -> Tensor:
+        return x[: x.shape[0] // size * size].reshape(-1, size, *x.shape[1:]).sum(1)
+
+    model, x = Applied(lambda self, x: grouped(grouped(self.lstm(x)[0], 2), 3), lstm=LSTM(2, 4)), rows(40, 2)
+    stream = tg.models.stream(model, {"x": tg.tensor(x)}, B)
+    with tg.no_grad():
+        whole = model(tg.tensor(x)).numpy()
+    np.testing.assert_allclose(in_chunks(stream, x, [1, 2, 7, 20, 33]), whole, rtol=1e-5, atol=1e-5)

@@ -263,8 +263,11 @@ def test_activations_and_biases_are_exported_to_onnx(tmp_path: Path, kind: Any, 
             tg.tensor(x), network.state_of({name: tg.tensor(s) for name, s in given_states.items()}, x)
         )
         np.testing.assert_allclose(out, host(expected), atol=1e-5)
-    with pytest.raises(ValueError, match="activations"):
-        kind.from_onnx(tmp_path / "0.onnx")
+        if options.get("activations", names) == names:  # a node that is read again
+            again, _ = kind.from_onnx(path)(
+                tg.tensor(x), network.state_of({name: tg.tensor(s) for name, s in given_states.items()}, x)
+            )
+            np.testing.assert_allclose(host(again), host(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [LSTM, RNN])

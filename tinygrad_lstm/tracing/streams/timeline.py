@@ -59,7 +59,7 @@ class Timeline:
 
     def windows(self, size: int, stride: int) -> Timeline:
         """The number of whole windows of frames."""
-        return Timeline(np.maximum((self.counts - size) // stride + 1, 0), self.period * stride)
+        return _with_period(np.maximum((self.counts - size) // stride + 1, 0), self.period * stride)
 
     @staticmethod
     def computed(function: Callable[[Any, Any], Any], first: Timeline, second: Timeline) -> Timeline:
@@ -67,7 +67,7 @@ class Timeline:
         with np.errstate(divide="ignore"):
             counts = function(first.counts, second.counts)
         divisor = int(np.abs(second.counts[-1])) if second.is_fixed else 1
-        return Timeline(counts, int(np.lcm(first.period, second.period)) * max(divisor, 1))
+        return _with_period(counts, int(np.lcm(first.period, second.period)) * max(divisor, 1))
 
     @property
     def is_fixed(self) -> bool:
@@ -92,6 +92,17 @@ class Timeline:
     def is_like(self, other: Timeline) -> bool:
         """Whether the numbers of frames are the same."""
         return np.array_equal(self.counts, other.counts)
+
+
+def _with_period(counts: NDArray[np.int64], period: int) -> Timeline:
+    """A timeline with the smallest divisor of a period that is one, too: products of periods would grow too large."""
+    late = counts[STEPS // 2 :]
+    for divisor in range(1, min(period, len(late) // 2) + 1):
+        if period % divisor == 0:
+            more = late[divisor:] - late[:-divisor]
+            if (more == more[0]).all():
+                return Timeline(counts, divisor)
+    return Timeline(counts, period)
 
 
 def steps_behind(length: Timeline, ready: Timeline) -> int | None:

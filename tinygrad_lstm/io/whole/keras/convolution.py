@@ -11,6 +11,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .... import ops
 from ...._tensor import Tensor
 from ....nn import Conv1d, Conv2d, ConvTranspose1d, Module
+from ..padding import same_padding
 from .core import parameter
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer
@@ -37,8 +38,7 @@ def padding_ends(
     ends = []
     for length, size, stride in zip(lengths, sizes, strides, strict=True):
         if padding == "same":
-            total = max((-(-length // stride) - 1) * stride + size - length, 0)
-            ends.append((total // 2, total - total // 2))
+            ends.append(same_padding(length, size, stride))
         else:
             ends.append((size - 1, 0) if padding == "causal" else (0, 0))
     return ends

@@ -12,6 +12,7 @@ from tinygrad_lstm.backends.dtypes import BOOL
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import ones_like
+from ...padding import same_padding
 from ..rules import Ints, Value, rule
 
 __all__ = ["pad_dims", "widths_of"]
@@ -63,14 +64,11 @@ def widths_of(
         return list(zip(pads[: len(kernel)], pads[len(kernel) :], strict=True))
     if auto_pad == "VALID":
         return [(0, 0)] * len(kernel)
-    widths = []
-    for length, size, stride, dilation in zip(lengths, kernel, strides, dilations, strict=True):
-        needed = -(-length // stride) * stride - stride + dilation * (size - 1) + 1 - length
-        total = max(needed, 0)
-        widths.append(
-            (total // 2, total - total // 2) if auto_pad == "SAME_UPPER" else (total - total // 2, total // 2)
-        )
-    return widths
+    widths = [
+        same_padding(length, dilation * (size - 1) + 1, stride)
+        for length, size, stride, dilation in zip(lengths, kernel, strides, dilations, strict=True)
+    ]
+    return widths if auto_pad == "SAME_UPPER" else [(before, after) for after, before in widths]
 
 
 # -- convolutions ------------------------------------------------------------------------------------------------------

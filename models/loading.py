@@ -103,7 +103,7 @@ class Loadable(Module):
                 layer with k gates and H units; `weight` (k·H, I + H) in place of both weights; and the names of other
                 parameters, such as `peephole`. A list of names has an array for each gate, in the order of `gates`.
                 `weight_ih_f` is the array of one gate, `weight_rz` that of two. `bias_l1_reverse` is an array of the
-                second layer and the backward direction. In names "{layer}" stands for 0, 1, ... or 1, 2, ...
+                second layer and the backward direction. In names "{layer}" is replaced by 0, 1, ... or 1, 2, ...
             gates: the order of the gates' rows, such as "icfo"; by default PyTorch's. An LSTM's candidate is g or c, a
                 GRU's n or h.
             joined: whether the columns of `weight` are those of the input, then of the hidden state, "xh", or "hx".

@@ -51,7 +51,7 @@ FIELD_TYPES = {
 
 
 def dtype_of(number: int) -> np.dtype[Any]:
-    """The dtype of the tensors that stand for those of an element type; float32 for bfloat16.
+    """The dtype of tensors with this element type; float32 for bfloat16.
 
     Raises:
         ContentError: tensors cannot have such elements.

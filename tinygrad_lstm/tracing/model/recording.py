@@ -149,7 +149,7 @@ class Run(Tracer):
         return result
 
     def see_copy(self, source: Any, copied: Array) -> None:
-        """Records that a copy stands for its source."""
+        """Records that a copy has the values of its source."""
         slot = self._slots.get(id(getattr(source, "_array", source)))
         if slot is not None:
             self._slots[id(copied)] = slot

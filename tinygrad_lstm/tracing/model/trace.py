@@ -253,7 +253,7 @@ def _lengths_of_results(call: Call, lengths: Sequence[Length]) -> list[Length]:
 
 
 def _inferred(x: Operand, lengths: Sequence[Size]) -> list[Length]:
-    """The length that -1 stands for in a shape that x is to have, if it is there and free."""
+    """The length that -1 means in the shape that x is to have, if it is there and free."""
     others = [length for length in lengths if length != -1]
     if len(others) == len(lengths) or not math.prod(others):
         return []

@@ -1,4 +1,4 @@
-"""What a program's names stand for while its graph is built, and the steps that compute them."""
+"""The values of a program's names while its graph is built, and the steps that compute them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Quantization: integers that stand for floats.
+"""Quantization: floats as integers with a scale.
 
 Reference: https://onnx.ai/onnx/operators/
 """

@@ -112,6 +112,7 @@ def test_it_is_traced(name: str, tmp_path: Path) -> None:
     """With recurrent layers, a trace and a page of these; the outputs are the same to the bit."""
     model, inputs, expected = tg.io.load_model(model_path(name)), arrays(name, "in."), arrays(name, "out.")
     with tg.no_grad():
+        model(**inputs)  # a step is compiled by now, whose sums may be rounded in a different way than those of its ops
         outputs = by_name(model(**inputs), expected)
 
     def loss(returned: object) -> tg.Tensor:

@@ -105,6 +105,7 @@ class Loaded(Module):
         self.output_names = identifiers(body.outputs)
         self._constants = dict(constants or {})
         self._attributes = {name: attributes[name] for name in contents}
+        self._getters = [(name, operator.attrgetter(path)) for name, path in self._attributes.items()]
         for name, value in contents.items():
             _set(self, attributes[name], value)
         self._file_dtype = getattr(self._like(), "dtype", None)
@@ -125,7 +126,7 @@ class Loaded(Module):
 
     def _own_values(self) -> dict[str, Any]:
         """Parameters, buffers and modules, as they are now."""
-        return {name: get(self) for name, get in _getters(tuple(self._attributes.items()))}
+        return {name: get(self) for name, get in self._getters}
 
     def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by their names in the file.
@@ -331,11 +332,6 @@ def _as_output(value: Any, device: Device) -> Any:
     if isinstance(value, tuple):
         return tuple([_as_output(part, device) for part in value])
     return as_tensor(plain_array(value), device)
-
-
-@functools.lru_cache(maxsize=64)
-def _getters(attributes: tuple[tuple[str, str], ...]) -> list[tuple[str, Callable[[Any], Any]]]:
-    return [(name, operator.attrgetter(path)) for name, path in attributes]
 
 
 @functools.lru_cache(maxsize=64)

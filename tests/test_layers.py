@@ -11,7 +11,7 @@ FILES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"
 
 # The command line and whole models stand above all floors, though they are installed with the library; so does what
 # offers `tg.models`.
-ABOVE = ("tinygrad_lstm/cli/", "tinygrad_lstm/io/whole/", "tinygrad_lstm/__init__.py")
+ABOVE = ("tinygrad_lstm/cli/", "tinygrad_lstm/io/models/", "tinygrad_lstm/__init__.py")
 
 
 def floors_imported(path: Path) -> set[str]:

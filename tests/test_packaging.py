@@ -146,7 +146,7 @@ def test_metadata(built: Built) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
     requirements = metadata.get_all("Requires-Dist", [])
-    bounded = {"numpy>=2.0", "rich>=13.0", "safetensors>=0.4", "typer>=0.19"}
+    bounded = {"numpy>=2.0", "rich>=13.8", "safetensors>=0.4", "typer>=0.26"}
     assert {line for line in requirements if ";" not in line} == bounded
     extras = {line for line in requirements if ";" in line}
     assert {

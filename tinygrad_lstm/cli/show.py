@@ -8,8 +8,8 @@ import typer
 
 from ..io import load_weights
 from ..io.contents import Weights
+from ..io.models.loaded import Loaded
 from ..io.recognition import Recognised, recognised
-from ..io.whole.loaded import Loaded
 from ..nn.module import Module, described
 from ..printable import printable
 from .models import StatePairs, WholeModel

@@ -10,8 +10,8 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 
 from ..device import get_device
-from ..io.whole.loaded import Loaded
-from ..io.whole.names import is_batch
+from ..io.models.loaded import Loaded
+from ..io.models.names import is_batch
 from ..printable import printable
 from .models import WholeModel
 from .shared import require

@@ -33,39 +33,39 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     path = Path(path)
     match find_format(path):
         case "ONNX":
-            from .whole.onnx.building import model_of
+            from .models.onnx.building import model_of
 
             return model_of(path, states)
         case "Keras":
-            from .whole.keras.building import model_of as model_of_keras
+            from .models.keras.building import model_of as model_of_keras
 
             return model_of_keras(path)
         case "SavedModel":
-            from .whole.tensorflow.saved_model import model_of as model_of_saved_model
+            from .models.tensorflow.saved_model import model_of as model_of_saved_model
 
             return model_of_saved_model(path, states)
         case "TensorFlow graph":
-            from .whole.tensorflow.frozen import model_of as model_of_frozen
+            from .models.tensorflow.frozen import model_of as model_of_frozen
 
             return model_of_frozen(path, states)
         case "TensorFlow.js":
-            from .whole.tensorflow.tfjs import model_of as model_of_tfjs
+            from .models.tensorflow.tfjs import model_of as model_of_tfjs
 
             return model_of_tfjs(path, states)
         case "safetensors" if is_checkpoint(path):
-            from .whole.checkpoint import model_of as model_of_checkpoint
+            from .models.checkpoint import model_of as model_of_checkpoint
 
             return model_of_checkpoint(path)
         case "PyTorch":
-            from .whole.torch.loading import torch_model
+            from .models.torch.loading import torch_model
 
             return torch_model(path, states)
         case "PyTorch export":
-            from .whole.torch.export import export_model
+            from .models.torch.export import export_model
 
             return export_model(path, states)
         case "PyTorch before 1.6":
-            from .whole.torch.loading import torch_legacy_model
+            from .models.torch.loading import torch_legacy_model
 
             return torch_legacy_model(path)
         case format:

@@ -4,13 +4,14 @@ Each file must give arrays, or one ValueError or OSError in a line of printable 
 crash, more than some seconds, or more than some memory. The reading is done by another process, which is watched.
 
 A case is told by its number and the seed alone: `--only NUMBER` reads it again, here, and `--keep FOLDER` leaves the
-files with which something went wrong.
+files with which something went wrong. `--formats "ONNX model" Keras` reads only files of these.
 """
 
 import argparse
 import contextlib
 import copy
 import io
+import itertools
 import json
 import os
 import pickle
@@ -551,10 +552,15 @@ STRUCTURED: dict[str, Damage] = {
 }
 
 
+def format_of(number: int) -> str:
+    """The format of the damaged file of a number; formats take turns."""
+    return list(FORMATS)[number % len(FORMATS)]
+
+
 def case(seed: int, number: int) -> Case:
-    """The damaged file of a number; formats take turns."""
+    """The damaged file of a number."""
     rng = random.Random(f"{seed} {number}")
-    format = list(FORMATS)[number % len(FORMATS)]
+    format = format_of(number)
     name, content = rng.choice(list(whole_files()[format].items()))
     structured = STRUCTURED.get(format) or (zip_changed if content.startswith(b"PK") else None)
     if structured and rng.random() < 0.6:
@@ -622,22 +628,20 @@ def lines_of(command: Sequence[str]) -> Iterator[str]:
         process.wait()
 
 
-def fuzz(seed: int, first: int, cases: int) -> Iterator[tuple[int, str]]:
+def numbers_of(formats: Sequence[str], first: int, cases: int) -> list[int]:
+    """The numbers of so many files of some formats, from a number on."""
+    return list(itertools.islice((number for number in itertools.count(first) if format_of(number) in formats), cases))
+
+
+def fuzz(seed: int, formats: Sequence[str], first: int, cases: int) -> Iterator[tuple[int, str]]:
     """Reads damaged files in other processes, and returns their numbers with the outcome of each."""
-    number, end = first, first + cases
-    while number < end:
-        until = min(number + AT_ONCE, end)
-        command = [sys.executable, __file__, "--seed", str(seed), "--serve", str(number), str(until)]
+    numbers = numbers_of(formats, first, cases)
+    while numbers:
+        at_once = ["--first", str(numbers[0]), "--cases", str(min(AT_ONCE, len(numbers)))]
+        command = [sys.executable, __file__, "--serve", "--seed", str(seed), *at_once, "--formats", *formats]
         for line in lines_of(command):
-            if line == "ready":
-                continue
-            if line.startswith("wrong"):  # the process is gone
-                yield number, line
-                number += 1
-            else:
-                said, _, what = line.partition(" ")
-                yield int(said), what
-                number = int(said) + 1
+            if line != "ready":  # a line without a number: the process is gone
+                yield numbers.pop(0), line if line.startswith("wrong") else line.partition(" ")[2]
 
 
 def main() -> int:
@@ -648,10 +652,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="read the file of this number here, and show what happens")
     parser.add_argument("--keep", type=Path, help="a folder for the files with which something went wrong")
-    parser.add_argument("--serve", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), metavar="FORMAT")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.seed, range(*given.serve))
+        serve(given.seed, numbers_of(given.formats, given.first, given.cases))
         return 0
     if given.only is not None:
         made = case(given.seed, given.only)
@@ -662,17 +667,17 @@ def main() -> int:
         return 0
     counts: Counter[tuple[str, str]] = Counter()
     begun = time.monotonic()
-    for number, what in fuzz(given.seed, given.first, given.cases):
-        format = list(FORMATS)[number % len(FORMATS)]
+    for number, what in fuzz(given.seed, given.formats, given.first, given.cases):
+        format = format_of(number)
         counts[format, what.split(":")[0]] += 1
         if what.startswith("wrong"):
             print(f"{number} ({format}): {what}", flush=True)
             if given.keep:
                 given.keep.mkdir(parents=True, exist_ok=True)
                 (given.keep / str(number)).write_bytes(case(given.seed, number).content)
-        if (number + 1) % 10_000 == 0:
+        if sum(counts.values()) % 10_000 == 0:
             print(f"{sum(counts.values()):,} files, up to number {number:,}", file=sys.stderr, flush=True)
-    for format in FORMATS:
+    for format in given.formats:
         read, refused, wrong = (counts[format, what] for what in ("read", "refused", "wrong"))
         print(f"{format:12} {read + refused + wrong:8,} files: {read:7,} read, {refused:7,} refused, {wrong:5,} wrong")
     total = sum(n for (_, what), n in counts.items() if what == "wrong")

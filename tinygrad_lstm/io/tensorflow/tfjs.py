@@ -146,7 +146,7 @@ def _dequantized(name: str, array: HostArray, scaling: Mapping[str, Any], spec: 
     if dtype not in TYPES:
         raise ContentError(f"{shown(name)} has the unknown element type {shown(dtype)}")
     with np.errstate(all="ignore"):  # a file may have infinities
-        if scaling["dtype"] in SCALED:
+        if scaling.get("dtype") in SCALED:
             array = array * _number(scaling, "scale", name) + _number(scaling, "min", name)
             if not is_float(array_dtype(dtype)):
                 array = array.round()

@@ -72,9 +72,12 @@ def test_it_trains(name: str) -> None:
         assert loss().item() < before.item()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("onnx_", "keras"))])
+@pytest.mark.parametrize("name", NAMES)
 def test_its_gradient_in_float64(name: str) -> None:
-    """The derivative of a loss along a direction is the product of the direction with the gradient."""
+    """After `to(dtype="float64")` outputs are float64, near those in float32.
+
+    The derivative of a loss along a direction is the product of the direction with the gradient.
+    """
     model, expected = tg.io.load_model(model_path(name)).to(dtype="float64"), arrays(name, "out.")
     inputs = {key: x.astype("float64") if x.dtype.kind == "f" else x for key, x in arrays(name, "in.").items()}
     rng = np.random.default_rng(0)
@@ -82,13 +85,18 @@ def test_its_gradient_in_float64(name: str) -> None:
 
     def loss() -> tg.Tensor:
         outputs = by_name(model(**inputs), expected)
-        assert {outputs[key].dtype for key in weights} == {np.dtype("float64")}
+        for key in weights:
+            ours, theirs = outputs[key].detach().numpy(), expected[key]
+            assert ours.dtype == np.float64
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max(initial=0), err_msg=key)
         parts = [(outputs[key] * (outputs[key] + weight)).sum() for key, weight in weights.items()]
         return sum(parts[1:], parts[0])
 
     loss().backward()
     parameters = [each for each in model.parameters() if each.grad is not None]
     steps = [1e-6 * rng.standard_normal(each.shape) for each in parameters]
+    for each, step in zip(parameters, steps, strict=True):
+        step[each.grad.numpy() == 0] = 0  # the row of PyTorch's padding_idx is not trained
     expected_change = sum((each.grad.numpy() * step).sum() for each, step in zip(parameters, steps, strict=True))
     losses = []
     with tg.no_grad():

@@ -81,6 +81,20 @@ def test_scan(tmp_path: Path, outputs: str, settings: dict[str, Any]) -> None:
         agree(tg.io.load_model(tmp_path / "b.onnx"), session, inputs)
 
 
+def test_initial_states_that_the_graph_makes_follow_the_models_dtype(tmp_path: Path) -> None:
+    body = helper.make_graph(RNN_STEP, "body", [info("h", ["B", 4]), info("x_t", ["B", 3])], [info("h_", ["B", 4])])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["h0"], value=helper.make_tensor("v", FLOAT, [1], [0.5])),
+        helper.make_node("Scan", ["h0", "x"], ["hn"], body=body, num_scan_inputs=1),
+    ]
+    arrays = {"W": W, "U": U, "shape": np.array([2, 4])}
+    model, session = model_of(tmp_path / "a.onnx", nodes, [info("x", ["T", 2, 3])], "hn", **arrays)
+    x = SOME((5, 2, 3), np.float32)
+    found = model.to(dtype="float64")(x).detach().numpy()
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, session.run(None, {"x": x})[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("most", [0, 1, 6, None])
 @pytest.mark.parametrize("limit", [-1.0, 10.0])
 def test_loop(tmp_path: Path, most: int | None, limit: float) -> None:

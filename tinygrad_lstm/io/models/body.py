@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers
+from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers, is_float
 
+from ..._tensor import Tensor
 from ...mode import mode
 
-__all__ = ["Body", "Step", "captured", "plain_array", "watching"]
+__all__ = ["Body", "Step", "captured", "computing_in", "floats_as", "plain_array", "watching"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Body:
     def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The outputs, given the inputs by name; values that are not inputs are ignored."""
         values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
+        dtype = _COMPUTED_IN.get()
         if seen is not None and not self.steps:
             seen(_NOTHING, ())
         for step, unused in zip(self.steps, self._unused_after, strict=True):
@@ -82,6 +84,8 @@ class Body:
             except Exception as error:
                 error.add_note(f"in {step.origin or step.op}")
                 raise
+            if dtype is not None:
+                result = floats_as(dtype, result)
             if seen is not None:
                 seen(step, result)
             if len(step.outputs) == 1:
@@ -121,6 +125,30 @@ def watching(seen: Callable[[Step, Any], None]) -> Iterator[None]:
         yield
     finally:
         _WATCHED.reset(token)
+
+
+_COMPUTED_IN: ContextVar[np.dtype[Any] | None] = ContextVar("dtype of floats", default=None)
+
+
+@contextmanager
+def computing_in(dtype: np.dtype[Any]) -> Iterator[None]:
+    """In a `with` block, the floats that the steps of bodies compute are converted to this dtype.
+
+    A file says in which dtype a step makes a tensor, such as an initial state. A model that has a different dtype since
+    `to(dtype=...)` makes it in its own.
+    """
+    token = _COMPUTED_IN.set(dtype)
+    try:
+        yield
+    finally:
+        _COMPUTED_IN.reset(token)
+
+
+def floats_as(dtype: np.dtype[Any], value: Any) -> Any:
+    """A value, or a tuple of values, whose floats have this dtype."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.astype(dtype) if is_float(value.dtype) and value.dtype != dtype else value
+    return tuple([floats_as(dtype, each) for each in value]) if type(value) is tuple else value
 
 
 def plain_array(array: HostArray) -> HostArray:

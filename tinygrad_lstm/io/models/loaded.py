@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
-from .body import Body, plain_array
+from .body import Body, computing_in, floats_as, plain_array
 from .names import identifiers, is_batch
 from .printing import program_lines, shapes_by_step
 
@@ -75,7 +76,8 @@ class Loaded(Module):
     It is called with the inputs by position or by the file's names (`model.input_names`), as tensors or arrays. One
     output is a Tensor; several are a named tuple in the file's order. `print(model)` shows what it computes, op by op.
     Parameters and layers have the file's names; see `names.attribute_names`. States that go in and come out
-    (`model.states`) start from zeros if they are not given.
+    (`model.states`) start from zeros if they are not given. After `to(dtype=...)` all floats that it computes are of this
+    dtype, and inputs that are arrays are converted.
 
     Args:
         title: what it is, for messages and `print`: the file's name.
@@ -115,14 +117,24 @@ class Loaded(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = self._given(args, kwargs)
         device = next((x.device for x in given.values() if isinstance(x, Tensor)), get_device())
-        with nullcontext() if device is get_device() else default_device(device):  # that of new tensors
-            results = self.body.run({**self._constants, **self._own_values(), **given})
+        results = self._run(self.body, given, device)
         results = tuple([_as_output(result, device) for result in results])
         return results[0] if len(results) == 1 else _outputs_type(tuple(self.output_names))(*results)
 
     def compute(self, body: Body, *given: Any) -> tuple[Any, ...]:
         """The outputs of a body over the contents of this model, which may be a different one than the model's."""
-        return body.run({**self._constants, **self._own_values(), **dict(zip(body.inputs, given, strict=True))})
+        return self._run(body, dict(zip(body.inputs, given, strict=True)), get_device())
+
+    def _run(self, body: Body, given: Mapping[str, Any], device: Device) -> tuple[Any, ...]:
+        """The outputs of a body over the contents of this model; new tensors are on this device."""
+        constants, like = self._constants, self._like()
+        with ExitStack() as settings:
+            if device is not get_device():
+                settings.enter_context(default_device(device))
+            if like is not None and like.dtype != self._file_dtype:
+                settings.enter_context(computing_in(like.dtype))
+                constants = {name: floats_as(like.dtype, array) for name, array in constants.items()}
+            return body.run({**constants, **self._own_values(), **given})
 
     def _own_values(self) -> dict[str, Any]:
         """Parameters, buffers and modules, as they are now."""
@@ -171,8 +183,8 @@ class Loaded(Module):
             return tuple([self._checked(port, each, sizes) for each in value])
         if not isinstance(value, Tensor):
             array: HostArray = np.asarray(value)
-            if port.dtype and (port.is_float or not is_float(array.dtype)):
-                array = array.astype(self._dtype_of(port))
+            if (port.is_float or not is_float(array.dtype)) if port.dtype else is_float(array.dtype):
+                array = array.astype(self._dtype_of(port) or array.dtype)
             value = as_tensor(array, self._device())
         x: Tensor = value
         fits = port.shape is None or len(port.shape) == x.ndim
@@ -197,8 +209,15 @@ class Loaded(Module):
         return port.dtype or None
 
     def _like(self) -> Tensor | None:
-        """A tensor with the device and dtype of the model; None without parameters."""
-        return next(self.parameters(), None)
+        """A tensor with the device and dtype of the model; None without parameters and buffers of floats."""
+        for _, get in self._getters:
+            content = get(self)
+            is_tensor = isinstance(content, Tensor)
+            own = (content,) if is_tensor else itertools.chain(content.parameters(), content.buffers())
+            found: Tensor | None = next((each for each in own if is_float(each.dtype)), None)
+            if found is not None:
+                return found
+        return None
 
     def _device(self) -> Device:
         like = self._like()

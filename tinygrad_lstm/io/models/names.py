@@ -22,7 +22,7 @@ _OF_LOADED = (
         "_example_shapes",
         "_examples",
     ),
-    *("_file_dtype", "_getters", "_given", "_like", "_lines", "_own_values", "_shapes", "_zero_state"),
+    *("_file_dtype", "_getters", "_given", "_like", "_lines", "_own_values", "_run", "_shapes", "_zero_state"),
 )
 """The attributes of `loaded.Loaded` that `Module` does not have."""
 

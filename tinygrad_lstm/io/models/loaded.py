@@ -76,8 +76,8 @@ class Loaded(Module):
     It is called with the inputs by position or by the file's names (`model.input_names`), as tensors or arrays. One
     output is a Tensor; several are a named tuple in the file's order. `print(model)` shows what it computes, op by op.
     Parameters and layers have the file's names; see `names.attribute_names`. States that go in and come out
-    (`model.states`) start from zeros if they are not given. After `to(dtype=...)` all floats that it computes are of this
-    dtype, and inputs that are arrays are converted.
+    (`model.states`) start from zeros if they are not given. After `to(dtype=...)` all floats that it computes are of
+    this dtype, and inputs that are arrays are converted.
 
     Args:
         title: what it is, for messages and `print`: the file's name.

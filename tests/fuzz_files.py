@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from golden_models import model_path
@@ -50,6 +51,7 @@ TENSORFLOW = Path(__file__).parent / "golden" / "tensorflow"
 SECONDS_TO_BEGIN = 300  # that the imports and the whole files may take
 SECONDS = 10  # that reading one file may take, on a machine that others use too
 MEMORY = 2**29  # bytes that the process may grow by, from one file or from leaks
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a folder in which writing files is fast
 AT_ONCE = 4000  # files that one process reads, so that a leak of each would show, and then another begins
 TEXT = "To be, or not to be, that is the question. " * 40
 
@@ -225,25 +227,32 @@ def read_tensorflow_checkpoint(path: Path) -> None:
     read_weights(path)
 
 
+def load_and_print(path: Path, source: Path) -> None:
+    """Loads a model, and prints one of four, because this takes much longer: the model runs several times for it."""
+    model = load_model(path)
+    if crc32(source.read_bytes()) % 4 == 0:
+        repr(model)
+
+
+def read_model(path: Path) -> None:
+    load_and_print(path, path)
+
+
 def read_saved_model(path: Path) -> None:
-    repr(load_model(parted(path, PARTS["tf1_*"])))
+    load_and_print(parted(path, PARTS["tf1_*"]), path)
 
 
 def read_tfjs(path: Path) -> None:
     folder = parted(path, ["model.json"])
     content = path.read_bytes()
     names = [name for name in PARTS["tf_tfjs_*"] if name.encode() in content]
-    repr(load_model(parted(path, ["model.json", *names]) if content else folder))
+    load_and_print(parted(path, ["model.json", *names]) if content else folder, path)
 
 
 def read_checkpoint(path: Path) -> None:
     saved = Checkpoint.load(path)
     CharLM.load(saved)
     Trainer.resume(CharLM.from_options, TEXT, saved, path.parent / "resumed", steps=9)
-
-
-def read_model(path: Path) -> None:
-    repr(load_model(path))
 
 
 def read_state(path: Path) -> None:
@@ -595,7 +604,7 @@ def serve(seed: int, numbers: Sequence[int]) -> None:
     warnings.simplefilter("error")  # they would be lines as well
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         path = Path(folder) / "model"
         print("ready", flush=True)
         for number in numbers:

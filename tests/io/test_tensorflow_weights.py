@@ -18,7 +18,7 @@ from tinygrad_lstm.io.errors import ContentError
 from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.io.tensorflow.checksum import masked_crc32c
 from tinygrad_lstm.io.tensorflow.table import _unpacked
-from tinygrad_lstm.io.tensorflow.wire import from_json, from_wire
+from tinygrad_lstm.io.tensorflow.wire import Enum, from_json, from_wire
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tensorflow"
@@ -253,7 +253,8 @@ def test_messages_are_read_as_protobuf_reads_them(ints: list[int], floats: list[
 
 
 def test_json_of_messages() -> None:
-    schema = {1: ("node_name", "string"), 2: ("sizes", ["int"]), 3: ("type", {"DT_FLOAT": 1}), 4: ("attr", ("bytes",))}
+    kind = Enum(DT_FLOAT=1)
+    schema = {1: ("node_name", "string"), 2: ("sizes", ["int"]), 3: ("type", kind), 4: ("attr", ("bytes",))}
     found = from_json({"nodeName": "a", "sizes": ["-1", 2], "type": "DT_FLOAT", "attr": {"b": "aGk="}, "x": 1}, schema)
     assert (found["node_name"], found["sizes"], found["type"], bytes(found["attr"]["b"])) == ("a", [-1, 2], 1, b"hi")
     for bad in ([], {"sizes": 1}, {"sizes": ["a"]}, {"attr": {"b": "a"}}, {"type": "DT_OTHER"}):

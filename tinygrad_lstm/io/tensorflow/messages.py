@@ -6,7 +6,7 @@ Reference: tensorflow/core/framework/*.proto and tensorflow/core/protobuf/*.prot
 from typing import Any
 
 from ..dtypes import BFLOAT16
-from .wire import Schema
+from .wire import Enum, Schema
 
 __all__ = [
     "ARRAY_TYPES",
@@ -34,9 +34,10 @@ _TYPES = {
 }
 _REFERENCE = 100  # is added to the type of a variable of TensorFlow 1
 
-DATA_TYPES = {f"DT_{name}": number for name, (number, _) in _TYPES.items()} | {
-    f"DT_{name}_REF": number + _REFERENCE for name, (number, _) in _TYPES.items()
-}
+DATA_TYPES = Enum(
+    {f"DT_{name}": number for name, (number, _) in _TYPES.items()}
+    | {f"DT_{name}_REF": number + _REFERENCE for name, (number, _) in _TYPES.items()}
+)
 """The numbers of element types."""
 
 TYPE_NAMES = {

@@ -10,23 +10,31 @@ from typing import Any, TypeAlias
 
 from ..errors import ContentError, shown
 
-__all__ = ["Message", "Schema", "from_json", "from_wire", "varint"]
+__all__ = ["Enum", "Message", "Schema", "from_json", "from_wire", "varint"]
 
 Kind: TypeAlias = Any
-"""Of a field: "int", "bool", "float", "double", "fixed32", "string" or "bytes"; an enum's numbers by name; a `Schema`;
-a list with the kind of a repeated field's items; or a tuple with the kind of a map's values, whose keys are strings."""
+"""Of a field: "int", "bool", "float", "double", "fixed32", "string" or "bytes"; an `Enum`; a `Schema`; a list with the
+kind of a repeated field's items; or a tuple with the kind of a map's values, whose keys are strings."""
 
 Schema: TypeAlias = Mapping[int, tuple[str, Kind]]
 """The fields of a type of messages that are read, by their numbers: name and kind. Other fields are skipped."""
 
 VARINT, EIGHT_BYTES, LENGTH_PREFIXED, FOUR_BYTES = 0, 1, 2, 5
-FIXED = {"float": ("<f", FOUR_BYTES), "double": ("<d", EIGHT_BYTES), "fixed32": ("<I", FOUR_BYTES)}
+WIRE_TYPES = {
+    **{"int": VARINT, "bool": VARINT, "float": FOUR_BYTES, "double": EIGHT_BYTES, "fixed32": FOUR_BYTES},
+    **{"string": LENGTH_PREFIXED, "bytes": LENGTH_PREFIXED},
+}
+FIXED = {"float": "<f", "double": "<d", "fixed32": "<I"}
 DEFAULTS: dict[str, Any] = {
     **{"int": 0, "bool": False, "float": 0.0, "double": 0.0, "fixed32": 0},
     **{"string": "", "bytes": b""},
 }
 MAP_KEY, MAP_VALUE = 1, 2
 DEEPEST = 100  # messages within messages, as protobuf's own readers allow
+
+
+class Enum(dict[str, int]):
+    """The numbers of an enum by name."""
 
 
 class Message(dict[str, Any]):
@@ -43,7 +51,7 @@ class Message(dict[str, Any]):
             return [] if isinstance(kind, list) else {}
         if isinstance(kind, str):
             return DEFAULTS[kind]
-        return 0 if _is_enum(kind) else Message(kind)
+        return 0 if isinstance(kind, Enum) else Message(kind)
 
 
 def from_wire(content: bytes | memoryview, schema: Schema, depth: int = 0) -> Message:
@@ -61,7 +69,7 @@ def from_wire(content: bytes | memoryview, schema: Schema, depth: int = 0) -> Me
         name, kind = schema[number]
         if isinstance(kind, list):
             items = message.setdefault(name, [])
-            if wire_type == LENGTH_PREFIXED and not _is_length_prefixed(kind[0]):
+            if wire_type == LENGTH_PREFIXED and _wire_type(kind[0]) != LENGTH_PREFIXED:
                 items.extend(_packed(value, kind[0], name))
             else:
                 items.append(_value(value, wire_type, kind[0], name, depth))
@@ -80,6 +88,8 @@ def varint(content: bytes | memoryview, at: int) -> tuple[int, int]:
     Raises:
         ContentError: it is cut off, or longer than 64 bits.
     """
+    if at < len(content) and content[at] < 0x80:  # most integers are one byte
+        return content[at], at + 1
     number = 0
     for shift in range(0, 70, 7):
         if at >= len(content):
@@ -97,7 +107,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, int, Any]]:
     at, end = 0, len(content)
     while at < end:
         tag, at = varint(content, at)
-        number, wire_type = divmod(tag, 8)
+        number, wire_type = tag >> 3, tag & 7
         if wire_type == VARINT:
             value, at = varint(content, at)
             yield number, wire_type, value
@@ -114,20 +124,17 @@ def _fields(content: memoryview) -> Iterator[tuple[int, int, Any]]:
         at += size
 
 
-def _is_enum(kind: Kind) -> bool:
-    return isinstance(kind, Mapping) and all(isinstance(key, str) for key in kind) and bool(kind)
-
-
-def _is_length_prefixed(kind: Kind) -> bool:
-    return kind in ("string", "bytes") if isinstance(kind, str) else not _is_enum(kind)
+def _wire_type(kind: Kind) -> int:
+    if isinstance(kind, str):
+        return WIRE_TYPES[kind]
+    return VARINT if isinstance(kind, Enum) else LENGTH_PREFIXED
 
 
 def _value(value: Any, wire_type: int, kind: Kind, name: str, depth: int) -> Any:
-    expected = FIXED[kind][1] if isinstance(kind, str) and kind in FIXED else VARINT
-    if wire_type != (LENGTH_PREFIXED if _is_length_prefixed(kind) else expected):
+    if wire_type != _wire_type(kind):
         raise ContentError(f"the field {name} has the wire type {wire_type}")
     if not isinstance(kind, str):
-        return _signed(value) if _is_enum(kind) else from_wire(value, kind, depth + 1)
+        return _signed(value) if isinstance(kind, Enum) else from_wire(value, kind, depth + 1)
     match kind:
         case "int":
             return _signed(value)
@@ -140,7 +147,7 @@ def _value(value: Any, wire_type: int, kind: Kind, name: str, depth: int) -> Any
                 return str(value, "utf-8")
             except UnicodeDecodeError as error:
                 raise ContentError(f"the field {name} is not UTF-8") from error
-    return struct.unpack(FIXED[kind][0], value)[0]
+    return struct.unpack(FIXED[kind], value)[0]
 
 
 def _signed(number: int) -> int:
@@ -150,7 +157,7 @@ def _signed(number: int) -> int:
 def _packed(content: memoryview, kind: Kind, name: str) -> Iterator[Any]:
     """The numbers of a packed repeated field."""
     if isinstance(kind, str) and kind in FIXED:
-        code = FIXED[kind][0]
+        code = FIXED[kind]
         if len(content) % struct.calcsize(code):
             raise ContentError(f"the field {name} is cut off within a number")
         yield from (number for (number,) in struct.iter_unpack(code, content))
@@ -195,7 +202,7 @@ def _camel_case(name: str) -> str:
 
 def _json_value(value: Any, kind: Kind, name: str) -> Any:
     if not isinstance(kind, str):
-        if not _is_enum(kind):
+        if not isinstance(kind, Enum):
             return from_json(value, kind)
         return kind[value] if isinstance(value, str) and value in kind else _json_value(value, "int", name)
     convert: Callable[[Any], Any]

@@ -76,9 +76,14 @@ def test_constants_of_every_kind(path: Path) -> None:
         node("Add", "d b", "e"),
         node("Add", "e c", "y"),
     ]
+    expected = X + array + 2 + np.float32([1, 2, 3])
     model = tg.io.load_model(saved(path, nodes))
-    assert not list(model.parameters())
-    np.testing.assert_allclose(model(X).numpy(), X + array + 2 + np.float32([1, 2, 3]), rtol=1e-6)
+    assert [name for name, _ in model.named_parameters()] == ["a", "c"]  # as the graph has no initializers
+    np.testing.assert_allclose(model(X).numpy(), expected, rtol=1e-6)
+    nodes[-1] = node("Sum", "e c w", "y")
+    model = tg.io.load_model(saved(path, nodes, arrays={"w": np.ones(3, "float32")}))
+    assert [name for name, _ in model.named_parameters()] == ["w"]
+    np.testing.assert_allclose(model(X).numpy(), expected + 1, rtol=1e-6)
 
 
 @tg.no_grad()

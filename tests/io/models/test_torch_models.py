@@ -298,6 +298,16 @@ def test_settings_and_tensors_of_a_user_defined_module(tmp_path: Path) -> None:
     assert not model.training
 
 
+def test_modules_of_pytorch_before_1_4_have_a_backend(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    weights = {"weight": tensor(), "bias": b"N"}
+    own = {"_backend": b"ctorch.nn.backends.thnn\n_get_thnn_function_backend\n)R", "_parameters": dictionary(weights)}
+    path.write_bytes(
+        archive(module("torch.nn.modules.linear\nLinear", in_features=b"K\x03", out_features=b"K\x02", **own))
+    )
+    assert tg.io.load_model(path)(tg.ones(4, 3)).shape == (4, 2)
+
+
 def test_parameters_that_layers_share_are_one(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     linear = module("torch.nn.modules.linear\nLinear", _parameters=dictionary({"weight": tensor(), "bias": b"N"}))

@@ -302,6 +302,7 @@ MAKERS: dict[str, Callable[[Arguments], object]] = {
 PLAIN = {
     *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "bytearray")),
     "torch.device",
+    "torch.nn.backends.thnn._get_thnn_function_backend",  # of each module in a `torch.save(model)` before PyTorch 1.4
     "numpy._core.multiarray.scalar",
 }
 MODULES_TODAY = {

@@ -78,6 +78,8 @@ class Builder:
         self._functions = {(domain_of(each.domain), each.name): each for each in model.functions}
         self._values = Values(MADE_A_BYTE * size + 2**20)
         self._folding = Folding(self._values)
+        # PaddlePaddle's exporter stores parameters in Constant nodes, and nothing in initializers.
+        self._trains_constants = not any(each.dims for each in model.graph.initializer)
         self._taken = {"": 1}
         self._wanted: dict[str, str] = {}  # the names of contents of which attributes are made
         self._taken_contents: dict[str, int] = {}
@@ -159,7 +161,9 @@ class Builder:
             return self._called(self._functions[domain, op], node, given, frame)
         if (domain, op) == ("", "Constant") and node.output:
             array = self._counted(_constant_array(node))
-            scope[node.output[0]] = Term(self._unique(node.output[0]), stored=array)
+            scope[node.output[0]] = term = Term(self._unique(node.output[0]), stored=array)
+            if self._trains_constants and is_float(array.dtype) and array.size > 1:
+                self._folding.trainable.add(term)
             return []
         if (domain, op) == ("", "Identity") and len(given) == len(node.output) == 1 and given[0]:
             scope[node.output[0]] = given[0]

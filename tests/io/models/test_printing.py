@@ -1,6 +1,8 @@
 """`print(model)`: a readable program with the shapes of results."""
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,18 @@ def test_a_model_that_cannot_run_is_printed(path: Path, shape: list[Any] | None,
     arrays = {"w": np.ones((3, 4), "float32"), "s": np.array([-1, 1001])}
     lines = repr(tg.io.load_model(saved(path, nodes, shape, arrays, "y"))).splitlines()
     assert lines[2:] == [f"  h{dim} = MatMul(x, w)", "  y = Reshape(h, [-1, 1001])", "  outputs: y"]
+
+
+def test_a_slow_model_is_printed_with_the_shapes_of_its_first_steps(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [helper.make_node("Tanh", [before], [after]) for before, after in itertools.pairwise("xabcdefghijk")]
+    model = tg.io.load_model(saved(path, nodes, ["B", 3], {}, "k"))
+    clock = itertools.count(0, 0.3)
+    monkeypatch.setattr("tinygrad_lstm.io.models.printing.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    lines = repr(model).splitlines()
+    assert "  a (B, 3) = Tanh(x)" in lines and "  b (B, 3) = Tanh(a)" in lines
+    assert "  k = Tanh(j)" in lines
 
 
 def test_a_model_of_huge_inputs_is_printed_without_shapes(path: Path) -> None:

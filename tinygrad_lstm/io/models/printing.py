@@ -25,7 +25,8 @@ MOST_FACTOR = 1024  # the largest number in the expression of a length
 
 BASES = (13, 640)  # the shortest length of a run
 RUNS = 8
-ENOUGH_SECONDS, MOST_SECONDS = 1.0, 2.0  # after which no run begins, and those that have begun end
+ENOUGH_SECONDS = 1.0  # after which no run begins, except a second one
+MOST_SECONDS = 2.0  # after which a run ends
 
 Lengths = Mapping[str, int]
 
@@ -85,14 +86,16 @@ def _shown(value: Any) -> str:
 def lengths_of_runs(names: Sequence[str]) -> Iterator[list[Lengths]]:
     """Lengths for each name in several runs: short ones, then longer ones, if only one is not a batch.
 
-    They tell from which name a length comes, and by which expression.
+    They tell from which name a length comes, and by which expression. The smallest run is the first.
     """
     some = random.Random(0)
     for base in BASES if sum(not is_batch(name) for name in names) < 2 else BASES[:1]:
-        yield [
-            {name: (3 if is_batch(name) else base) + some.randrange(2 * RUNS) for name in names}
-            for _ in range(RUNS if names else 1)
+        drawn = {name: some.sample(range(2 * RUNS), RUNS) for name in names}
+        runs = [
+            {name: (3 if is_batch(name) else base) + drawn[name][run] for name in names}
+            for run in range(RUNS if names else 1)
         ]
+        yield sorted(runs, key=lambda own: sum(own.values()))
 
 
 def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> dict[int, tuple[str, ...]]:
@@ -110,7 +113,8 @@ def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> di
         for own in lengths:
             seen: dict[int, list[Any]] = {}
             quiet = warnings.catch_warnings(action="ignore")
-            with quiet, Switch(recording=False, tracer=None), draws(), watching(_noting(seen, begun + MOST_SECONDS)):
+            note = _noting(seen, time.monotonic() + MOST_SECONDS)
+            with quiet, Switch(recording=False, tracer=None), draws(), watching(note):
                 try:
                     run(own)
                 except Exception:  # a model may be printed though it cannot run with such inputs

@@ -59,6 +59,19 @@ def test_it_is_exported_again(path: Path, tmp_path: Path) -> None:
     assert again.state_dict().keys() == model.state_dict().keys()
 
 
+@tg.no_grad()
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pools_that_leave_out_a_rest_are_exported_again(op: str, tmp_path: Path) -> None:
+    node = helper.make_node(op, ["x"], ["y"], kernel_shape=[2], strides=[2])
+    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", 2, "T"]) for name in "xy"]
+    onnx.save(helper.make_model(helper.make_graph([node], "graph", infos[:1], infos[1:])), tmp_path / "model.onnx")
+    model = tg.io.load_model(tmp_path / "model.onnx")
+    tg.io.export_onnx(model, tmp_path / "again.onnx", {"x": tg.rand(3, 2, 8)})
+    for length in (6, 7):
+        x = tg.rand(1, 2, length)
+        np.testing.assert_array_equal(tg.io.load_model(tmp_path / "again.onnx")(x).numpy(), model(x).numpy())
+
+
 @pytest.mark.parametrize(
     ("args", "kwargs", "error"),
     [

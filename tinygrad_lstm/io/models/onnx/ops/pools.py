@@ -34,13 +34,15 @@ def _windows(
 ) -> tuple[Widths, Widths]:
     """The padding of each dimension, and that which also completes the last window, with `ceil_mode`."""
     widths = widths_of(x.shape[2:], kernel, strides, dilations, pads, auto_pad)
+    if not ceil_mode:
+        return widths, widths
     whole = []
     for length, size, stride, dilation, (before, after) in zip(
         x.shape[2:], kernel, strides, dilations, widths, strict=True
     ):
         reach = dilation * (size - 1) + 1
         room = length + before + after - reach
-        count = -(-room // stride) if ceil_mode else room // stride
+        count = -(-room // stride)
         if count * stride >= length + before:  # no window starts in the padding at the end
             count -= 1
         whole.append((before, count * stride + reach - length - before))

@@ -76,14 +76,29 @@ def test_constants_of_every_kind(path: Path) -> None:
         node("Add", "d b", "e"),
         node("Add", "e c", "y"),
     ]
-    expected = X + array + 2 + np.float32([1, 2, 3])
     model = tg.io.load_model(saved(path, nodes))
-    assert [name for name, _ in model.named_parameters()] == ["a", "c"]  # as the graph has no initializers
-    np.testing.assert_allclose(model(X).numpy(), expected, rtol=1e-6)
-    nodes[-1] = node("Sum", "e c w", "y")
-    model = tg.io.load_model(saved(path, nodes, arrays={"w": np.ones(3, "float32")}))
+    assert not list(model.parameters())
+    np.testing.assert_allclose(model(X).numpy(), X + array + 2 + np.float32([1, 2, 3]), rtol=1e-6)
+
+
+def test_constants_are_the_parameters_of_layers_without_initializers(path: Path) -> None:
+    weight = np.arange(12, dtype="float32").reshape(3, 4)
+    nodes = [
+        node("Constant", "", "fc.w_0", value=numpy_helper.from_array(weight)),
+        node("Constant", "", "fc.b_0", value=numpy_helper.from_array(weight[0])),
+        node("Constant", "", "three", value_floats=[3.0]),
+        node("MatMul", "x fc.w_0", "a"),
+        node("Add", "a fc.b_0", "b"),
+        node("Add", "b three", "c"),
+        node("Relu", "c", "y"),
+    ]
+    model = tg.io.load_model(saved(path, nodes))
+    assert [name for name, _ in model.named_parameters()] == ["fc.w_0", "fc.b_0"]
+    with tg.no_grad():
+        np.testing.assert_allclose(model(X).numpy(), np.maximum(X @ weight + weight[0] + 3, 0), rtol=1e-6)
+    nodes[-1] = node("Add", "c w", "y")
+    model = tg.io.load_model(saved(path, nodes, arrays={"w": weight[0]}))
     assert [name for name, _ in model.named_parameters()] == ["w"]
-    np.testing.assert_allclose(model(X).numpy(), expected + 1, rtol=1e-6)
 
 
 @tg.no_grad()

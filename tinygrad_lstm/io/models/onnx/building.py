@@ -46,6 +46,9 @@ MOST_NODES = 50_000
 MOST_NAMED = 4
 """The most nodes that an error names for one op."""
 
+LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", *KINDS))
+"""Ops with weights."""
+
 IR_OF_DEFAULTS = 4
 """The first version of the format in which constants need not be inputs."""
 
@@ -79,7 +82,8 @@ class Builder:
         self._values = Values(MADE_A_BYTE * size + 2**20)
         self._folding = Folding(self._values)
         # PaddlePaddle's exporter stores parameters in Constant nodes, and nothing in initializers.
-        self._trains_constants = not any(each.dims for each in model.graph.initializer)
+        has_layers = any(node.op_type in LAYERS for node in model.graph.node)
+        self._trains_constants = has_layers and not any(each.dims for each in model.graph.initializer)
         self._taken = {"": 1}
         self._wanted: dict[str, str] = {}  # the names of contents of which attributes are made
         self._taken_contents: dict[str, int] = {}

@@ -10,6 +10,8 @@
 | tf_keras3_conv.zip | Keras 3, `model.export` | convolutions, pooling, normalization, SimpleRNN |
 | tf_keras2.zip | Keras 2, `model.export` | LSTM, GRU, Dense |
 | tf_module.zip | tf.saved_model.save | a tf.Module with a loop, a branch and two outputs |
+| tf_function.zip | tf.saved_model.save | the same without a signature, with the function `__call__` |
+| tf_keras2_whole.zip | Keras 2, `model.save` | SimpleRNN, BatchNormalization, without a signature |
 | tf_tfjs_graph.zip | tensorflowjs | the graph of tf_keras3_lstm, with loops of many nodes |
 | tf_tfjs_module.zip | tensorflowjs | the graph of tf_module, likewise, with quantized weights |
 | tf_tfjs_layers/ | tensorflowjs | a model of Keras 2 by its config, in several files, with quantized weights |
@@ -138,6 +140,18 @@ def tf_keras2() -> None:
     saved_model("tf_keras2", lambda folder: keras2().export(folder))
 
 
+def tf_keras2_whole() -> None:
+    L = tf_keras.layers
+    tf_keras.utils.set_random_seed(0)
+    model = tf_keras.Sequential([L.Input((None, 3)), L.SimpleRNN(3), L.BatchNormalization(), L.Dense(2)])
+    model.set_weights([weight + 0.1 * RNG.random(weight.shape).astype("float32") for weight in model.get_weights()])
+    x = RNG.standard_normal((2, 5, 3)).astype("float32")
+    expect("tf_keras2_whole", {model.input_names[0]: x}, {model.output_names[0]: model(x).numpy()})
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(folder, save_format="tf", signatures={})
+        packed("tf_keras2_whole", Path(folder))
+
+
 # -- graphs of functions -----------------------------------------------------------------------------------------------
 
 
@@ -160,6 +174,14 @@ class Recurrence(tf.Module):
 def tf_module() -> None:
     module = Recurrence()
     saved_model("tf_module", lambda folder: tf.saved_model.save(module, folder, signatures=module.__call__))
+
+
+def tf_function() -> None:
+    module, x = Recurrence(), RNG.standard_normal((2, 5, 3)).astype("float32")
+    expect("tf_function", {"x": x}, {name: each.numpy() for name, each in module(x).items()})
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder)
+        packed("tf_function", Path(folder))
 
 
 # -- TensorFlow.js -----------------------------------------------------------------------------------------------------
@@ -291,7 +313,9 @@ MAKERS = [
     tf_keras3_gru,
     tf_keras3_conv,
     tf_keras2,
+    tf_keras2_whole,
     tf_module,
+    tf_function,
     tf_tfjs_graph,
     tf_tfjs_module,
     tf_tfjs_layers,

@@ -74,6 +74,43 @@ def test_other_loops_over_time_are_scans(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(again(x).detach().numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+    ("tf_keras2_whole", ["batch_normalization.moving_mean", "batch_normalization.moving_variance"]),
+    ("tf_keras3_conv", [f"sequential_2.batch_normalization.moving_{name}_1" for name in ("mean", "variance")]),
+    ("tf1_gru", []),
+])  # fmt: skip
+def test_statistics_of_a_training_set_are_buffers(name: str, expected: list[str]) -> None:
+    model = tg.io.load_model(model_path(name))
+    assert sorted(name for name, _ in model.named_buffers()) == expected
+
+
+def field(number: int, *content: bytes) -> bytes:
+    """A field of a protobuf message: a string, or a message of these fields; shorter than 128 bytes."""
+    joined = b"".join(content)
+    return bytes([8 * number + 2, len(joined)]) + joined
+
+
+def functions(**traces: int) -> bytes:
+    """The objects of a SavedModel: functions, each with a number of graphs."""
+    children = [field(1, bytes([8, k + 1]), field(2, name.encode())) for k, name in enumerate(traces)]
+    return field(1, *children) + b"".join(field(1, field(6, field(1, b"f") * number)) for number in traces.values())
+
+
+@pytest.mark.parametrize(("objects", "message"), [
+    (b"", "it has no signature, and no function with a graph; save it with signatures="),
+    (functions(__call__=0), "no function with a graph; '__call__' was not called before it was saved; save it with"),
+    (functions(encode=1, decode=1), "it has no signature, but several functions: 'encode', 'decode'; save it with"),
+    (functions(__call__=2), "its function '__call__' has 2 graphs, of calls with different arguments; save it with"),
+    (field(1, field(1, bytes([8, 7]))), "there is no object 7"),
+])  # fmt: skip
+def test_a_saved_model_without_a_signature_or_a_function_is_refused(
+    tmp_path: Path, objects: bytes, message: str
+) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(field(2, field(7, objects)))
+    with pytest.raises(ValueError, match=message):
+        tg.io.load_model(tmp_path)
+
+
 def test_missing_variables_are_named(tmp_path: Path) -> None:
     shutil.copytree(model_path("tf_module"), tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "variables")

@@ -131,7 +131,33 @@ SIGNATURE: Schema = {1: ("inputs", (_TENSOR_INFO,)), 2: ("outputs", (_TENSOR_INF
 VARIABLE: Schema = {1: ("variable_name", "string"), 7: ("trainable", "bool")}
 """A variable in a collection of TensorFlow 1."""
 
-_OBJECT: Schema = {7: ("variable", {3: ("trainable", "bool"), 6: ("name", "string")})}
+_SPEC: Schema = {1: ("name", "string"), 2: ("shape", SHAPE), 3: ("dtype", DATA_TYPES)}
+
+_NESTED: dict[int, tuple[str, Any]] = {
+    14: ("bool_value", "bool"),
+    33: ("tensor_spec_value", _SPEC),
+    35: ("bounded_tensor_spec_value", _SPEC),
+}
+_NESTED |= {
+    51: ("list_value", {1: ("values", [_NESTED])}),
+    52: ("tuple_value", {1: ("values", [_NESTED])}),
+    53: ("dict_value", {1: ("fields", (_NESTED,))}),
+    54: ("named_tuple_value", {2: ("values", [{1: ("key", "string"), 2: ("value", _NESTED)}])}),
+}
+
+_OBJECT: Schema = {
+    1: ("children", [{1: ("node_id", "int"), 2: ("local_name", "string")}]),
+    6: ("function", {1: ("concrete_functions", ["string"])}),
+    7: ("variable", {3: ("trainable", "bool"), 6: ("name", "string")}),
+    8: ("bare_concrete_function", {1: ("concrete_function_name", "string")}),
+    9: ("constant", {1: ("operation", "string")}),
+}
+
+_TRACED: Schema = {
+    2: ("bound_inputs", ["int"]),
+    3: ("canonicalized_input_signature", _NESTED),
+    4: ("output_signature", _NESTED),
+}
 
 SAVED_MODEL: Schema = {
     2: (
@@ -143,7 +169,7 @@ SAVED_MODEL: Schema = {
                 3: ("saver_def", {3: ("restore_op_name", "string")}),
                 4: ("collection_def", ({2: ("bytes_list", {1: ("value", ["bytes"])})},)),
                 5: ("signature_def", (SIGNATURE,)),
-                7: ("object_graph_def", {2: ("nodes", [_OBJECT])}),
+                7: ("object_graph_def", {1: ("nodes", [_OBJECT]), 2: ("concrete_functions", (_TRACED,))}),
             }
         ],
     ),

@@ -1,4 +1,4 @@
-"""Builds the module of a SavedModel: of its signature, a graph.
+"""Builds the module of a SavedModel: of its signature, a graph; or of the function that computes its outputs.
 
 Reference: tensorflow/core/protobuf/saved_model.proto, meta_graph.proto
 """
@@ -16,17 +16,18 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from ....files import read_file
-from ...dtypes import array_dtype
 from ...errors import ContentError, naming_file, shown
 from ...formats import SAVED_MODEL as FILE
 from ...tensorflow.checkpoint import VALUE, read_saved_model_variables
-from ...tensorflow.messages import ARRAY_TYPES, SAVED_MODEL, TYPE_NAMES, VARIABLE
+from ...tensorflow.messages import SAVED_MODEL, VARIABLE
 from ...tensorflow.wire import Message, from_wire
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from .building import HANDLES, Builder, Variable
 from .graphs import Function, Graph, Node, Ref, graph_of, strings_of
+from .objects import traced_function, trained
+from .signatures import ports_and_outputs
 
-__all__ = ["model_of", "ports_and_outputs"]
+__all__ = ["model_of"]
 
 SERVING = "serving_default"
 OF_SERVING = "serve"  # the tag of the graph for inference
@@ -38,7 +39,7 @@ PART = re.compile(r"[\d ]+ ((?:\d+,\d+|-)(?::(?:\d+,\d+|-))*)")
 
 
 def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
-    """The module of a SavedModel: its signature "serving_default", or the only one.
+    """The module of a SavedModel: its signature "serving_default", or the only one; without one, its function.
 
     Args:
         path: the folder, or its `saved_model.pb`.
@@ -55,49 +56,24 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
             raise ContentError("a SavedModel without a graph")
         message = next((each for each in graphs if OF_SERVING in each["meta_info_def"]["tags"]), graphs[0])
         graph = graph_of(message["graph_def"])
-        ports, outputs = ports_and_outputs(_signature(message["signature_def"]))
-        variables = _variables(message, graph, arrays)
         size = len(content) + sum(array.nbytes for array in arrays.values())
+        signature = _signature(message["signature_def"])
+        if signature is None:
+            traced = traced_function(message["object_graph_def"], graph, arrays)
+            return Builder(traced.graph, traced.variables, size).built(
+                folder.name, traced.ports, traced.outputs, states
+            )
+        ports, outputs = ports_and_outputs(signature)
+        variables = _variables(message, graph, arrays)
         return Builder(graph, variables, size).built(folder.name, ports, outputs, states)
 
 
-def _signature(signatures: Mapping[str, Message]) -> Message:
+def _signature(signatures: Mapping[str, Message]) -> Message | None:
+    """The signature of inference; None if there are none."""
     own = {name: each for name, each in signatures.items() if not name.startswith(INTERNAL)}
-    if SERVING in own:
-        return own[SERVING]
-    if len(own) != 1:
-        raise ContentError(
-            f"expected a signature {SERVING!r}, or only one; it has {', '.join(map(shown, own)) or 'none'}"
-        )
-    return next(iter(own.values()))
-
-
-def ports_and_outputs(signature: Message) -> tuple[dict[Ref, Port], dict[str, Ref]]:
-    """The inputs of a signature, by the values of the graph that they are, and the values that are its outputs.
-
-    Raises:
-        ContentError: an input is of a type that tensors cannot have.
-    """
-    ports = {_ref(info["name"]): _port(name, info) for name, info in sorted(signature["inputs"].items())}
-    outputs = {name: _ref(info["name"]) for name, info in sorted(signature["outputs"].items())}
-    return ports, outputs
-
-
-def _ref(name: str) -> Ref:
-    node, _, output = name.partition(":")
-    return Ref(node, int(output) if output.isdigit() and len(output) < 7 else 0)
-
-
-def _port(name: str, info: Message) -> Port:
-    """An input of a signature."""
-    shape = info["tensor_shape"]
-    lengths = tuple(
-        dim["size"] if dim["size"] >= 0 else f"{name}_{k}" if k else "batch" for k, dim in enumerate(shape["dim"])
-    )
-    type_name = TYPE_NAMES.get(info["dtype"], "")
-    if type_name not in ARRAY_TYPES:
-        raise ContentError(f"its input {shown(name)} is of the type {type_name}, which tensors cannot have")
-    return Port(name, None if shape["unknown_rank"] else lengths, array_dtype(type_name).name)
+    if len(own) > 1 and SERVING not in own:
+        raise ContentError(f"expected a signature {SERVING!r}, or only one; it has {', '.join(map(shown, own))}")
+    return own.get(SERVING, next(iter(own.values()), None))
 
 
 # -- variables ---------------------------------------------------------------------------------------------------------
@@ -117,7 +93,8 @@ def _variables(message: Message, graph: Graph, arrays: Mapping[str, HostArray]) 
     The graph's own nodes say how variables are restored from the checkpoint.
     """
     saved = dict(_restored(graph))
-    trained = set(_trained(message))
+    of_objects = trained(message["object_graph_def"], arrays)
+    listed = set(_listed_as_trained(message))
     found: dict[str, Variable] = {}
     missing = []
     for node in graph.main.nodes.values():
@@ -131,7 +108,8 @@ def _variables(message: Message, graph: Graph, arrays: Mapping[str, HostArray]) 
         if array is None:
             continue
         own = _part(name, array, place.part)
-        found[node.name] = Variable(name, own, is_float(own.dtype) and (not trained or name in trained))
+        is_trained = of_objects.get(place.key.removesuffix(VALUE), not listed or name in listed)
+        found[node.name] = Variable(name, own, is_float(own.dtype) and is_trained)
     if missing:
         raise ContentError(f"the checkpoint has no arrays {', '.join(map(shown, missing[:MOST_NAMED]))}")
     return found
@@ -143,11 +121,8 @@ def _name_of(node: Node) -> str:
     return (str(shared["s"], "utf-8", "backslashreplace") if shared else "") or node.name
 
 
-def _trained(message: Message) -> Iterator[str]:
-    """The names of the variables that are trained."""
-    for each in message["object_graph_def"]["nodes"]:
-        if each["variable"]["trainable"]:
-            yield each["variable"]["name"]
+def _listed_as_trained(message: Message) -> Iterator[str]:
+    """The names of the variables that TensorFlow 1 trains."""
     collection = message["collection_def"].get("trainable_variables")
     for content in collection["bytes_list"]["value"] if collection else []:
         yield from_wire(content, VARIABLE)["variable_name"].partition(":")[0]

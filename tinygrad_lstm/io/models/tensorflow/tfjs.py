@@ -17,10 +17,9 @@ from ...tensorflow.wire import from_json
 from ..keras.building import built
 from ..loaded import Loaded
 from .building import Builder
-from .frozen import ends_of
 from .graphs import graph_of
 from .keras_arrays import arrays_by_layer
-from .saved_model import ports_and_outputs
+from .signatures import ends_of, ports_and_outputs
 
 __all__ = ["model_of"]
 

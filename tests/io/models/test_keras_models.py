@@ -9,7 +9,7 @@ import pytest
 from keras_files import Arrays, Config, layer, model, write_hdf5, write_keras
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.models import LSTM
+from tinygrad_lstm.models import GRU, LSTM
 
 WEIGHTS = {"layers/dense/vars/0": np.eye(3, 2, dtype="f4"), "layers/dense/vars/1": np.ones(2, "f4")}
 
@@ -227,18 +227,128 @@ def test_noise_is_only_in_training(tmp_path: Path) -> None:
         assert found.train()(x).tolist() != x.tolist()
 
 
-def test_dropout_of_a_recurrent_layer_is_of_its_inputs(tmp_path: Path) -> None:
-    arrays = {f"layers/simple_rnn/cell/vars/{k}": np.eye(3, dtype="f4") * (k == 0) for k in range(2)}
-    config = {"units": 3, "activation": "linear", "use_bias": False, "return_sequences": True, "dropout": 0.5}
+def recurrent(
+    kind: str, outputs: int = 1, before: str = "x", wrapper: Config | None = None, **config: Any
+) -> tuple[Config, Arrays]:
+    """A functional model of one recurrent layer of 2 units, "r", and its random arrays; its inputs x are (B, 5, 3).
+
+    Args:
+        outputs: the number of the layer's outputs.
+        before: "m" for masked inputs.
+        wrapper: the settings of a Bidirectional around it.
+    """
+    gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}[kind]
+    bias = (2, 6) if kind == "GRU" and config.get("reset_after", True) else (2 * gates,)
+    rng = np.random.default_rng(1)
+    own = called(kind, "r", node(tensor(before)), units=2, **config)
+    paths = [f"layers/{'simple_rnn' if kind == 'SimpleRNN' else kind.lower()}"]
+    if wrapper is not None:
+        own = called("Bidirectional", "r", node(tensor(before)), layer=layer(kind, units=2, **config), **wrapper)
+        paths = [f"layers/bidirectional/{each}_layer" for each in ("forward", "backward")]
+    arrays = {
+        f"{path}/cell/vars/{k}": rng.standard_normal(shape).astype("f4")
+        for path in paths
+        for k, shape in enumerate([(3, 2 * gates), (2, 2 * gates), bias])
+    }
+    layers = [source("x", 5, 3), called("Masking", "m", node(tensor("x"))), own]
+    return functional(layers, [["r", 0, k] for k in range(outputs)]), arrays
+
+
+KINDS = [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("SimpleRNN", {})]
+
+
+@pytest.mark.parametrize(("config", "dropped"), [({"dropout": 0.5}, 0), ({"recurrent_dropout": 0.5}, 1)])
+def test_a_recurrent_layer_drops_the_same_elements_at_all_steps(tmp_path: Path, config: Config, dropped: int) -> None:
+    arrays = {f"layers/simple_rnn/cell/vars/{k}": np.eye(3, dtype="f4") for k in range(2)}
+    config = {"units": 3, "activation": "linear", "use_bias": False, "return_sequences": True, **config}
     found = loaded(
         tmp_path,
         model(layer("InputLayer", name="x", batch_shape=[None, 5, 3]), layer("SimpleRNN", name="r", **config)),
         arrays,
     )
     x = np.ones((8, 5, 3), "f4")
-    assert (found(x).detach().numpy() == x).all()
+    sums = np.cumsum(x, 1)
+    np.testing.assert_allclose(found(x).detach().numpy(), sums)
     out = found.train()(x).detach().numpy()
-    assert (out == out[:, :1]).all() and set(np.unique(out)) == {0.0, 2.0}
+    kept = out[:, :1] if dropped == 0 else out[:, 1:2] - 1
+    assert set(np.unique(kept)) == {0.0, 2.0}
+    expected = kept * sums if dropped == 0 else np.cumsum(kept ** np.arange(5).reshape(-1, 1), 1)
+    np.testing.assert_allclose(out, expected)
+
+
+@pytest.mark.parametrize(("kind", "config"), KINDS)
+@pytest.mark.parametrize("wrapper", [None, {}])
+@pytest.mark.parametrize("rates", [{"recurrent_dropout": 1e-9}, {"dropout": 1e-9, "implementation": 1}])
+def test_steps_that_drop_nothing_are_those_of_evaluation(
+    tmp_path: Path, kind: str, config: Config, wrapper: Config | None, rates: Config
+) -> None:
+    number = 1 + (2 if kind == "LSTM" else 1) * (1 if wrapper is None else 2)
+    found = loaded(tmp_path, *recurrent(kind, number, "m", wrapper, return_state=True, **config, **rates))
+    x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype("f4")
+    x[0, :2] = x[1, 2:4] = 0  # masked
+    for ours, theirs in zip(found.train()(x), found.eval()(x), strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize(("kind", "config"), KINDS)
+@pytest.mark.parametrize("rates", [{"recurrent_dropout": 0.5}, {"dropout": 0.5}, {"dropout": 0.5, "implementation": 1}])
+def test_dropout_of_both_directions_trains(tmp_path: Path, kind: str, config: Config, rates: Config) -> None:
+    found = loaded(tmp_path, *recurrent(kind, wrapper={}, return_sequences=True, **config, **rates)).train()
+    x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype("f4")
+    first, second = found(x), found(x)
+    half = first.shape[-1] // 2
+    for part in (slice(0, half), slice(half, None)):
+        assert (first[..., part] != second[..., part]).any().item()
+    first.sum().backward()
+    assert all(each.grad is not None and np.isfinite(each.grad.numpy()).all() for each in found.parameters())
+
+
+def test_dropout_of_a_convolutional_layer_is_refused_in_training(tmp_path: Path) -> None:
+    shapes = [(2, 2, 8), (2, 2, 8), (8,)]
+    found = loaded(
+        tmp_path,
+        model(
+            layer("InputLayer", name="x", batch_shape=[None, 3, 4, 2]),
+            layer("ConvLSTM1D", name="c", filters=2, kernel_size=[2], dropout=0.5),
+        ),
+        {f"layers/conv_lstm1d/cell/vars/{k}": np.ones(shape, "f4") for k, shape in enumerate(shapes)},
+    )
+    x = np.ones((1, 3, 4, 2), "f4")
+    expected = found(x).tolist()
+    with pytest.raises(ValueError, match="the ConvLSTM layer 'c' has dropout, which is not supported in training"):
+        found.train()(x)
+    found.c.eval()
+    assert found(x).tolist() == expected
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_both_directions_are_one_layer(tmp_path: Path, mode: str | None, sequences: bool, kind: str) -> None:
+    """A layer and its export have one node, and compute what two layers do."""
+    number = 2 if mode is None else 1
+    both, arrays = recurrent(kind, number, wrapper={"merge_mode": mode}, return_sequences=sequences)
+    found = loaded(tmp_path, both, arrays)
+    assert isinstance(found.r, LSTM | GRU) and found.r.bidirectional
+    x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("f4")
+    results = found(x) if mode is None else (found(x),)
+    halves = []
+    for each in ("forward", "backward"):
+        own = {
+            name.replace(f"bidirectional/{each}_layer", kind.lower()): array
+            for name, array in arrays.items()
+            if each in name
+        }
+        config, _ = recurrent(kind, return_sequences=sequences, go_backwards=each == "backward")
+        half = loaded(tmp_path, config, own)(x).detach().numpy()
+        halves.append(half[:, ::-1] if sequences and each == "backward" else half)
+    y, z = halves
+    expected = {"concat": [np.concatenate(halves, -1)], "sum": [y + z], "mul": [y * z], "ave": [(y + z) / 2]}
+    for ours, theirs in zip(results, expected.get(str(mode), halves), strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs, 1e-5, 1e-6)
+    tg.io.export_onnx(found, tmp_path / "model.onnx")
+    again = tg.io.load_model(tmp_path / "model.onnx")
+    assert [step.op for step in again.body.steps].count(kind) == 1
 
 
 def test_spatial_dropout_drops_channels(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ...keras.file import opened_keras
 from ..loaded import Loaded
 from . import (  # noqa: F401  (rules)
     attention,
+    bidirectional,
     conv_lstm,
     convolution,
     core,
@@ -23,6 +24,7 @@ from . import (  # noqa: F401  (rules)
     pooling,
     recurrent,
     shaping,
+    time_distributed,
 )
 from .graph import graph_of
 from .network import Network

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from .... import ops
 from ...._tensor import Tensor
 from ....creation import zeros
 from ....nn import Module
-from ...errors import ContentError
+from ...errors import ContentError, shown
 from .convolution import kernel_outside_in, padding_ends, per_dim
 from .core import parameter
 from .functions import activation_function
@@ -93,15 +94,21 @@ class _ConvLSTM:
         if len(weights["kernel"].shape) - 2 not in _CONVS or cell.recurrent_kernel.shape[0] != cell.kernel.shape[0]:
             raise ContentError("its kernels have invalid shapes")
         layer = layer_of(run, Recurrent(cell, batch_first=True), 2)
-        if spec.config.get("data_format") == "channels_first":
-            return layer
-        return Layer(
-            partial(_channels_last, run=run),
-            layer.module,
-            mask=layer.mask,
-            takes_mask=True,
-            outputs=layer.outputs,
+        if spec.config.get("data_format") != "channels_first":
+            layer = replace(layer, function=partial(_channels_last, run=run))
+        if spec.config.get("dropout") or spec.config.get("recurrent_dropout"):
+            layer = replace(layer, function=partial(_not_in_training, function=layer.function, name=spec.name))
+        return layer
+
+
+def _not_in_training(network: Module, *args: Any, function: Callable[..., Any], name: str, **kwargs: Any) -> Any:
+    """Runs a layer that has dropout, which is only without effect outside training."""
+    if network.training:
+        raise ValueError(
+            f"the ConvLSTM layer {shown(name)} has dropout, which is not supported in training; to train the model "
+            "without it, call eval() of this layer after model.train()"
         )
+    return function(network, *args, **kwargs)
 
 
 def _channels_last(network: Module, x: Any, initial_state: Any = None, mask: Any = None, *, run: Sequences) -> Any:

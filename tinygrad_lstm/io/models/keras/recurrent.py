@@ -1,10 +1,9 @@
-"""Recurrent layers, and what wraps layers."""
+"""Recurrent layers of one direction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
@@ -13,15 +12,24 @@ from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import ops
 from ...._tensor import Tensor
-from ....creation import ones
 from ....nn import Module, ModuleList
 from ...contents import FileLayer
 from ...errors import ContentError
 from ...file_layers import network_of
 from ...keras.config import Settings, one_direction
-from .rules import Layer, Slot, Spec, UnsupportedError, built, register_kind, slots_of
+from .dropping import Dropping, dropping_of
+from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
 
-__all__ = ["Sequences", "cell_slots", "layer_of", "runner_of"]
+__all__ = [
+    "RECURRENT",
+    "Sequences",
+    "cell_slots",
+    "flat_states",
+    "layer_of",
+    "network_of_layer",
+    "runner_of",
+    "settings_of_layer",
+]
 
 _ROLES = ("kernel", "recurrent_kernel", "bias")
 
@@ -37,8 +45,7 @@ class Sequences:
         zeros: whether the output of a step that a mask skips is zero, or that of the step before.
         unrolled: Keras's `unroll`, which matters to `zeros`.
         time_major: whether inputs and outputs are (T, B, ...).
-        dropout: the probability of dropout of the inputs, in training, of the same elements at all steps. There is none
-            of the states, Keras's `recurrent_dropout`.
+        dropping: what each network of a stack drops in training, or the only one; empty if none drops anything.
     """
 
     reverse: bool
@@ -47,7 +54,7 @@ class Sequences:
     zeros: bool
     unrolled: bool
     time_major: bool
-    dropout: float
+    dropping: tuple[Dropping, ...] = ()
 
     def __call__(self, network: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Any:
         """The outputs (B, T, ...) or the last one (B, ...), and the final states, each (B, ...)."""
@@ -63,10 +70,7 @@ class Sequences:
         if self.reverse:
             x = ops.flip(x, 1)
             mask = None if mask is None else ops.flip(mask, 1)
-        if self.dropout and network.training:
-            kept = ones(x.shape[0], 1, *x.shape[2:], dtype=x.dtype, device=x.device)
-            x = x * ops.dropout(kept, self.dropout)
-        out, finals = _run(network, x, _flat_states(initial_state), mask)
+        out, finals = _run(network, x, flat_states(initial_state), mask, self.dropping)
         if mask is not None:
             shape = (*out.shape[:2], *[1] * (out.ndim - 2))
             if self.zeros:
@@ -82,8 +86,8 @@ class Sequences:
         return (out, *finals) if self.states else out
 
 
-def runner_of(config: Mapping[str, Any]) -> Sequences:
-    """How a layer runs its cells."""
+def runner_of(config: Mapping[str, Any], dropping: Sequence[Dropping] = ()) -> Sequences:
+    """How a layer runs its cells, given what each of them drops in training."""
     return Sequences(
         reverse=bool(config.get("go_backwards")),
         sequences=bool(config.get("return_sequences")),
@@ -91,27 +95,33 @@ def runner_of(config: Mapping[str, Any]) -> Sequences:
         zeros=bool(config.get("zero_output_for_mask")),
         unrolled=bool(config.get("unroll")),
         time_major=bool(config.get("time_major")),
-        dropout=float(config.get("dropout") or 0.0),
+        dropping=tuple(dropping) if any(dropping) else (),
     )
 
 
-def _flat_states(given: Any) -> list[Tensor] | None:
+def flat_states(given: Any) -> list[Tensor] | None:
+    """Initial states in a list, of cells one after another; None if none are given."""
     if given is None:
         return None
     if isinstance(given, list | tuple):
-        return [leaf for each in given for leaf in _flat_states(each) or []]
+        return [leaf for each in given for leaf in flat_states(each) or []]
     return [given]
 
 
-def _run(network: Any, x: Tensor, state: list[Tensor] | None, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+def _run(
+    network: Any, x: Tensor, state: list[Tensor] | None, mask: Tensor | None, dropping: Sequence[Dropping]
+) -> tuple[Tensor, list[Tensor]]:
     """The outputs of all steps and the final states of a network, or of a stack of them."""
     if isinstance(network, Stack):
         finals: list[Tensor] = []
-        for each in network.cells:
+        for each, dropped in zip(network.cells, dropping or [Dropping()] * len(network.cells), strict=True):
             number = len(getattr(each, "STATES"))  # noqa: B009
-            x, own = _run(each, x, None if state is None else state[len(finals) : len(finals) + number], mask)
-            finals += own
+            own = None if state is None else state[len(finals) : len(finals) + number]
+            x, final = _run(each, x, own, mask, [dropped])
+            finals += final
         return x, finals
+    if network.training and any(dropping):
+        return dropping[0].run(network, "l0", x, state, mask)
     given: Any = None
     if state is not None:
         placed = state if network.STATE_BATCH_DIM == 0 else [ops.unsqueeze(each, 0) for each in state]
@@ -137,7 +147,7 @@ def cell_slots(spec: Spec, path: str) -> Iterator[Slot]:
         yield Slot(f"{path}/vars/{number}", role, spec.trainable)
 
 
-def _network(settings: Settings, directions: Sequence[Mapping[str, HostArray]]) -> Any:
+def network_of_layer(settings: Settings, directions: Sequence[Mapping[str, HostArray]]) -> Any:
     """The network of a layer with these settings, given the arrays of each direction by their roles."""
     if settings.unsupported:
         raise UnsupportedError(*settings.unsupported)
@@ -159,7 +169,8 @@ def _network(settings: Settings, directions: Sequence[Mapping[str, HostArray]]) 
     return network
 
 
-def _settings(spec: Spec) -> Settings:
+def settings_of_layer(spec: Spec) -> Settings:
+    """What a recurrent layer of one direction computes."""
     return one_direction({"class_name": spec.class_name, "config": spec.config}, spec.keras)
 
 
@@ -176,9 +187,9 @@ class _Recurrent:
         yield from cell_slots(spec, f"{spec.path}/cell")
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        settings = _settings(spec)
-        network = _network(settings, [{slot.role: arrays[slot.path] for slot in self.slots(spec)}])
-        run = runner_of(spec.config)
+        settings = settings_of_layer(spec)
+        network = network_of_layer(settings, [{slot.role: arrays[slot.path] for slot in self.slots(spec)}])
+        run = runner_of(spec.config, [dropping_of(spec.config, len(network.activations) > 1)])
         return layer_of(run, network, len(network.STATES))
 
 
@@ -190,14 +201,16 @@ class _Runner:
             yield from cell_slots(cell, cell.path)
 
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        run, networks = runner_of(spec.config), []
+        networks, dropping = [], []
         for cell in self._cells(spec):
             settings = one_direction(
                 {"class_name": "RNN", "config": {"cell": {"class_name": cell.class_name, "config": cell.config}}},
                 spec.keras,
             )
-            networks.append(_network(settings, [{s.role: arrays[s.path] for s in cell_slots(cell, cell.path)}]))
+            networks.append(network_of_layer(settings, [{s.role: arrays[s.path] for s in cell_slots(cell, cell.path)}]))
+            dropping.append(dropping_of(cell.config, len(networks[-1].activations) > 1))
         states = sum(len(network.STATES) for network in networks)
+        run = runner_of(spec.config, dropping)
         return layer_of(run, networks[0] if len(networks) == 1 else Stack(networks), states)
 
     def _cells(self, spec: Spec) -> list[Spec]:
@@ -214,137 +227,8 @@ class _Runner:
         return cells
 
 
-# -- both directions ---------------------------------------------------------------------------------------------------
+RECURRENT = [name for kind in KINDS.values() for name in (kind.keras_classes[0], kind.cudnn_class) if name]
+"""Keras's layers that are one network of this library."""
 
-
-class _Bidirectional:
-    """A layer, and a different one or the same settings from the end."""
-
-    def slots(self, spec: Spec) -> Iterator[Slot]:
-        for direction in self._directions(spec):
-            yield from slots_of(direction)
-
-    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        mode = spec.config.get("merge_mode", "concat")
-        if mode not in ("concat", "sum", "ave", "mul", None):
-            raise UnsupportedError(f"the merge mode {mode!r}")
-        directions = self._directions(spec)
-        layers = [built(each, arrays) for each in directions]
-        first = directions[0].config
-        sequences, states = bool(first.get("return_sequences")), bool(first.get("return_state"))
-        parts = [
-            replace(layer.function, zeros=sequences) if isinstance(layer.function, Sequences) else layer.function
-            for layer in layers
-        ]
-        function = partial(_both, parts=parts, mode=mode, sequences=sequences, states=states)
-        first_outputs = 2 if mode is None else 1
-        number = sum(layer.outputs - 1 for layer in layers if isinstance(layer.outputs, int))
-        module = Directions(*(layer.module or Module() for layer in layers))
-        return Layer(
-            function,
-            module,
-            mask="keep" if sequences else None,
-            kept=first_outputs,
-            takes_mask=True,
-            outputs=first_outputs + number,
-        )
-
-    def _directions(self, spec: Spec) -> tuple[Spec, Spec]:
-        forward = spec.within(spec.config.get("layer"), "forward_layer")
-        if spec.config.get("backward_layer") is not None:
-            return forward, spec.within(spec.config["backward_layer"], "backward_layer")
-        given = spec.config["layer"]
-        turned = {**forward.config, "go_backwards": not forward.config.get("go_backwards", False)}
-        return forward, spec.within({**given, "config": turned}, "backward_layer")
-
-
-class Directions(Module):
-    """The networks of two directions."""
-
-    def __init__(self, forward_layer: Module, backward_layer: Module) -> None:
-        self.forward_layer = forward_layer
-        self.backward_layer = backward_layer
-
-
-def _both(
-    module: Directions,
-    x: Any,
-    initial_state: Any = None,
-    mask: Any = None,
-    *,
-    parts: Sequence[Callable[..., Any]],
-    mode: str | None,
-    sequences: bool,
-    states: bool,
-) -> Any:
-    """The merged outputs of both directions, and the states of both."""
-    if isinstance(x, list):  # as Keras 2 writes initial states
-        x, *initial_state = x
-        mask = mask[0] if isinstance(mask, list) else mask
-    halves: list[Any] = [None, None]
-    if initial_state is not None:
-        given = _flat_states(initial_state) or []
-        halves = [given[: len(given) // 2], given[len(given) // 2 :]]
-    results = [
-        part(network, x, half, mask)
-        for part, network, half in zip(parts, (module.forward_layer, module.backward_layer), halves, strict=True)
-    ]
-    (y, *finals), (z, *others) = (result if states else (result,) for result in results)
-    if sequences:
-        z = ops.flip(z, 1)
-    merged: Any
-    if mode == "concat":
-        merged = (ops.cat([y, z], dim=-1),)
-    elif mode is None:
-        merged = (y, z)
-    else:
-        merged = (y * z if mode == "mul" else y + z if mode == "sum" else (y + z) / 2,)
-    out = (*merged, *finals, *others)
-    return out if len(out) > 1 else out[0]
-
-
-# -- a layer at each step ----------------------------------------------------------------------------------------------
-
-
-class _TimeDistributed:
-    """A layer that is applied to each step."""
-
-    def slots(self, spec: Spec) -> Iterator[Slot]:
-        yield from slots_of(spec.within(spec.config.get("layer"), "layer"))
-
-    def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
-        inner = built(spec.within(spec.config.get("layer"), "layer"), arrays)
-        if inner.outputs != 1:
-            raise UnsupportedError("a layer with several outputs")
-        function = partial(_at_each_step, function=inner.function, takes_mask=inner.takes_mask is True)
-        mask: Any = "keep"
-        if spec.keras < 3:
-            mask = partial(_mask_of_steps, inner=inner.mask if callable(inner.mask) else None)
-        return Layer(function, inner.module, mask=mask, takes_mask=True, makes_mask=spec.keras < 3 and inner.makes_mask)
-
-
-def _at_each_step(*given: Any, function: Callable[..., Any], takes_mask: bool, mask: Tensor | None = None) -> Tensor:
-    *own, x = given
-    B, T = x.shape[:2]
-    more = {}
-    if takes_mask and mask is not None and mask.ndim > 2:
-        more["mask"] = mask.reshape(-1, *mask.shape[2:])
-    out: Tensor = function(*own, x.reshape(-1, *x.shape[2:]), **more)
-    return out.reshape(B, T, *out.shape[1:])
-
-
-def _mask_of_steps(x: Tensor, mask: Tensor | None, inner: Callable[..., Tensor] | None) -> Tensor:
-    """The mask of a layer's output in Keras 2: that of the inner layer, or of the steps that are not masked whole."""
-    if inner is not None:
-        flat = None if mask is None else mask.reshape(-1, *mask.shape[2:])
-        found = inner(x.reshape(-1, *x.shape[2:]), flat)
-        return found.reshape(*x.shape[:2], *found.shape[1:])
-    assert mask is not None
-    return mask if mask.ndim < 3 else ops.any(ops.flatten(mask, 2), dim=-1)
-
-
-_RECURRENT = [name for kind in KINDS.values() for name in (kind.keras_classes[0], kind.cudnn_class) if name]
-register_kind(_Recurrent(), *_RECURRENT)
+register_kind(_Recurrent(), *RECURRENT)
 register_kind(_Runner(), "RNN")
-register_kind(_Bidirectional(), "Bidirectional")
-register_kind(_TimeDistributed(), "TimeDistributed")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.kinds import Activation
 
-__all__ = ["ACTIVATIONS", "Activation", "function_of", "is_activation"]
+__all__ = ["ACTIVATIONS", "Activation", "function_of", "functions_of", "is_activation"]
 
 
 def identity(x: Tensor) -> Tensor:
@@ -142,6 +142,11 @@ def function_of(activation: Activation) -> Callable[[Tensor], Tensor]:
         return ACTIVATIONS[activation]
     name, *numbers = activation
     return partial(ACTIVATIONS[str(name)], **dict(zip(("alpha", "beta"), numbers, strict=False)))
+
+
+def functions_of(activations: Iterable[Activation]) -> list[Callable[[Tensor], Tensor]]:
+    """The functions of several activations."""
+    return list(map(function_of, activations))
 
 
 def is_activation(value: object) -> bool:

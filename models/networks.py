@@ -9,7 +9,7 @@ from tinygrad_lstm._tensor import Tensor
 from tinygrad_lstm.arguments import integer
 from tinygrad_lstm.kinds import KINDS
 
-from .activations import ACTIVATIONS, Activation, is_activation
+from .activations import ACTIVATIONS, Activation, functions_of, is_activation
 from .base import Network
 from .cells import FORGET_BIAS, check_finite, gru_layer_step, init_forget_bias, lstm_layer_step, rnn_layer_step
 from .layout import Flags, Lengths
@@ -109,8 +109,8 @@ class LSTM(Network):
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
         if self.options.keys() <= {"activations"}:
-            return Plain(parameters, lstm_layer_step, self.activations)
-        return LSTMVariant(parameters, self.layer_norm, self.activations)
+            return Plain(parameters, lstm_layer_step, functions_of(self.activations))
+        return LSTMVariant(parameters, self.layer_norm, functions_of(self.activations))
 
     def forward(
         self,
@@ -189,8 +189,8 @@ class GRU(Network):
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
         if self.reset_after:
-            return Plain(parameters, gru_layer_step, self.activations)
-        return GRUResetBefore(parameters, self.activations)
+            return Plain(parameters, gru_layer_step, functions_of(self.activations))
+        return GRUResetBefore(parameters, functions_of(self.activations))
 
 
 class RNN(Network):
@@ -244,7 +244,7 @@ class RNN(Network):
         return out, h
 
     def _variant(self, parameters: Mapping[str, Tensor]) -> Variant:
-        return Plain(parameters, rnn_layer_step, [self.nonlinearity])
+        return Plain(parameters, rnn_layer_step, functions_of(self.activations))
 
 
 NETWORKS: dict[str, Any] = {cls.KIND: cls for cls in (LSTM, GRU, RNN)}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from tinygrad_lstm import ops
 from tinygrad_lstm._tensor import Tensor
-from tinygrad_lstm.kinds import KINDS
 
-from .activations import Activation, function_of
-from .cells import GRUGates, LSTMGates
+from .cells import Activations, GRUGates, LSTMGates
 
 __all__ = [
     "GRUResetBefore",
@@ -42,25 +40,25 @@ class Plain:
     Args:
         parameters: the layer's parameters.
         step: `step(parameters, activations, net_x, *states)`.
-        activations: the functions, by their names in `ACTIVATIONS`.
+        activations: the functions.
     """
 
-    def __init__(self, parameters: Parameters, step: Callable[..., Any], activations: Sequence[Activation]) -> None:
+    def __init__(self, parameters: Parameters, step: Callable[..., Any], activations: Activations) -> None:
         self._parameters = parameters
-        self.step = partial(step, parameters, list(map(function_of, activations)))
+        self.step = partial(step, parameters, activations)
 
     def inputs(self, x: Tensor) -> Tensor:
         return ops.linear(x, self._parameters["weight_ih"], self._parameters["bias"])
 
 
 class LSTMVariant:
-    """An LSTM with peepholes, layer normalization, a projection, other activations, or several of these.
+    """An LSTM with peepholes, layer normalization, a projection, coupled gates, other activations, or several of these.
 
     LN is a normalization to mean 0 and variance 1, over all gates of a product. Terms in brackets are present only with
     the option. The `activations` are in place of σ, of the candidate's tanh, and of the last tanh:
 
         net = [LN](W·x) [⊙ norm_ih] + [LN](U·h) [⊙ norm_hh] + b
-        f  = σ(net_f [+ p_f ⊙ c])
+        f  = σ(net_f [+ p_f ⊙ c])         with coupled gates: f = 1 - i
         i  = σ(net_i [+ p_i ⊙ c])
         c̃  = tanh(net_C)
         c' = f ⊙ c + i ⊙ c̃               with layer_norm="cell": c' = LN(f ⊙ c + i ⊙ c̃) ⊙ norm_c + bias_c
@@ -76,10 +74,13 @@ class LSTMVariant:
         self,
         parameters: Parameters,
         layer_norm: LSTMNorm | None,
-        activations: Sequence[Activation] = KINDS["LSTM"].onnx_activations,
+        activations: Activations = (ops.sigmoid, ops.tanh, ops.tanh),
+        *,
+        coupled: bool = False,
     ) -> None:
-        self.gate, self.candidate, self.output = map(function_of, activations)
+        self.gate, self.candidate, self.output = activations
         self.layer_norm = layer_norm
+        self.coupled = coupled
         self.weight_ih, self.weight_hh = parameters["weight_ih"], parameters["weight_hh"]
         self.bias = parameters["bias"]
         self.weight_hr = parameters.get("weight_hr")
@@ -102,8 +103,8 @@ class LSTMVariant:
             p_i, p_f, p_o = self.peepholes
             net_f = net_f + p_f * c
             net_i = net_i + p_i * c
-        f = self.gate(net_f)
         i = self.gate(net_i)
+        f = 1.0 - i if self.coupled else self.gate(net_f)
         g = self.candidate(net_g)
         c = f * c + i * g
         if self.layer_norm == "cell":
@@ -133,10 +134,8 @@ class GRUResetBefore:
         h' = (1 - z) ⊙ n + z ⊙ h
     """
 
-    def __init__(
-        self, parameters: Parameters, activations: Sequence[Activation] = KINDS["GRU"].onnx_activations
-    ) -> None:
-        self.gate, self.candidate = map(function_of, activations)
+    def __init__(self, parameters: Parameters, activations: Activations = (ops.sigmoid, ops.tanh)) -> None:
+        self.gate, self.candidate = activations
         self.weight_ih, self.bias = parameters["weight_ih"], parameters["bias"]
         H = parameters["weight_hh"].shape[1]
         self.weight_rz, self.weight_n = ops.split(parameters["weight_hh"], [2 * H, H], dim=0)

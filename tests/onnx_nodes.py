@@ -14,6 +14,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 STANDARD = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 PLAIN = ["Relu", "Sigmoid", "Softplus", "Softsign", "Tanh"]
 WITH_PARAMETERS = ["Affine", "Elu", "HardSigmoid", "LeakyRelu", "ScaledTanh", "ThresholdedRelu"]
+WITH_BETA = ["Affine", "HardSigmoid", "ScaledTanh"]
 WITHOUT_DEFAULTS = {"Affine", "ScaledTanh", "ThresholdedRelu"}  # in onnxruntime
 
 
@@ -66,6 +67,17 @@ class Drawn:
     odd: list[str] = field(default_factory=list)  # what an error is to name
     states: list[HostArray | None] = field(default_factory=list)
     lengths: HostArray | None = None
+
+
+def halves(chosen: list[str], attributes: dict[str, Any], directions: int) -> list[tuple[Any, ...]]:
+    """The functions of each direction, with their numbers; a number that the node lacks is None."""
+    alphas, betas = (iter(attributes.get(name, ())) for name in ("activation_alpha", "activation_beta"))
+    found = [
+        (name, name in WITH_PARAMETERS and next(alphas, None), name in WITH_BETA and next(betas, None))
+        for name in chosen
+    ]
+    each = len(found) // directions
+    return [tuple(found[start : start + each]) for start in range(0, len(found), each)]
 
 
 @st.composite
@@ -125,19 +137,21 @@ def drawn_nodes(draw: st.DrawFn) -> Drawn:
         attributes["direction"] = direction
     activations = STANDARD[kind] * D
     if draw(st.booleans()):
-        number = len(activations)
-        known = st.lists(st.sampled_from(PLAIN), min_size=number // D, max_size=number // D).map(lambda one: one * D)
-        others = st.lists(st.sampled_from([*PLAIN, *WITH_PARAMETERS]), min_size=number, max_size=number)
-        attributes["activations"] = chosen = draw(st.just(activations) | (others if strange else known))
-        halves = {tuple(chosen[: number // D]), tuple(chosen[-number // D :])}
-        if len(halves) > 1 or not {*PLAIN}.issuperset(chosen):
-            found.odd.append("the activations")
-    for name, number in (("activation_alpha", 0.3), ("activation_beta", 0.7)):
-        functions = attributes.get("activations", [])
-        all_ = not WITHOUT_DEFAULTS.isdisjoint(functions)
+        functions = st.sampled_from([*PLAIN, *WITH_PARAMETERS])
+        each = len(activations) // D
+        alike = st.lists(functions, min_size=each, max_size=each).map(lambda one: one * D)
+        others = st.lists(functions, min_size=each * D, max_size=each * D)
+        attributes["activations"] = draw(st.just(activations) | (others if strange else alike))
+    chosen = attributes.get("activations", activations)
+    for name, number, takers in (("activation_alpha", 0.3, WITH_PARAMETERS), ("activation_beta", 0.7, WITH_BETA)):
+        taken = sum(function in takers for function in chosen)
+        all_ = not WITHOUT_DEFAULTS.isdisjoint(chosen)
         if all_ or draw(st.booleans()):
-            length = len(functions) if all_ else draw(st.integers(1, len(activations)))
-            attributes[name] = [number - 0.05 * k for k in range(length)]
+            one = [number - 0.05 * k for k in range(len(chosen))]
+            alike = [*one[: taken // D] * D, *one]
+            attributes[name] = draw(st.sampled_from([alike, *[one] * strange]))[: None if all_ else taken or 1]
+    if len({*halves(chosen, attributes, D)}) > 1:
+        found.odd.append("activations that differ by direction")
     if strange and draw(st.booleans()):
         attributes["clip"] = 0.5
         found.odd.append("sums clipped at 0.5")

@@ -101,23 +101,25 @@ def described(folder: Path, one: NodeProto) -> FileLayer:
 @pytest.mark.parametrize(
     ("one", "words"),
     [
-        (node("LSTM", activations=["Sigmoid", "Tanh", "Elu"]), ["the activations 'sigmoid, tanh, elu'"]),
-        (node("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), ["the activations 'hardsigmoid, tanh, tanh'"]),
         (node("LSTM", activations=["Sigmoid"]), ["the activations 'sigmoid'"]),
         (node("LSTM", clip=3.0), ["sums clipped at 3"]),
         (node("LSTM", input_forget=1), ["coupled input and forget gates"]),
         (node("LSTM", direction="sideways"), ["the direction 'sideways'"]),
         (node("LSTM", layout=2), ["the layout 2"]),
-        (node("GRU", activations=["Relu", "LeakyRelu"]), ["the activations 'relu, leakyrelu'"]),
-        (node("RNN", activations=["HardSigmoid"]), ["the activations 'hardsigmoid'"]),
-        (node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"), ["the activations 'tanh, relu'"]),
+        (
+            node("RNN", activations=["Tanh", "Relu"], direction="bidirectional"),
+            ["activations that differ by direction: ('tanh',) and ('relu',)"],
+        ),
         (node("RNN", activations=["Relu"], direction="bidirectional"), ["the activations 'relu'"]),
         (node("LSTM", color=3), ["the attribute 'color' of type INT"]),
         (node("LSTM", clip=3), ["the attribute 'clip' of type INT"]),
         (node("LSTM", direction=1), ["the attribute 'direction' of type INT"]),
         (node("LSTM", hidden_size=5), ["a hidden_size of 5 beside an R of shape (1, 2)"]),
         (helper.make_node("GRU", [*"xWRB", "", "", "", "P"], ["y"]), ["more inputs than such a node has"]),
-        (node("GRU", activations=["Elu", "Tanh"], clip=0.5), ["the activations 'elu, tanh'", "sums clipped at 0.5"]),
+        (
+            node("GRU", activations=["Affine", "Tanh"], clip=0.5),
+            ["the activation affine without alpha or beta", "sums clipped at 0.5"],
+        ),
     ],
 )
 def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, one: NodeProto, words: list[str]) -> None:
@@ -141,6 +143,20 @@ def test_settings_that_the_layers_here_do_not_have(tmp_path: Path, one: NodeProt
         (node("RNN"), layer("RNN", WEIGHTS)),
         (node("RNN", activations=["Tanh"]), layer("RNN", WEIGHTS)),
         (node("RNN", activations=["Relu"]), layer("RNN", WEIGHTS, nonlinearity="relu")),
+        (
+            node(
+                "LSTM",
+                activations=["HardSigmoid", "Affine", "Elu"],
+                activation_alpha=[0.3, 1.0],
+                activation_beta=[0.25, 0.0],
+            ),
+            layer("LSTM", WEIGHTS, activations=(("hard_sigmoid", 0.3, 0.25), "identity", "elu")),
+        ),
+        (
+            node("GRU", activations=["HardSigmoid", "LeakyRelu"], activation_alpha=[1 / 6, 0.1], linear_before_reset=1),
+            layer("GRU", WEIGHTS, activations=("hard_sigmoid", ("leaky_relu", 0.1))),
+        ),
+        (node("RNN", activations=["HardSigmoid"]), layer("RNN", WEIGHTS, activations=(("hard_sigmoid", 0.2, 0.5),))),
     ],
 )
 def test_settings_that_they_have(tmp_path: Path, one: NodeProto, expected: FileLayer) -> None:

@@ -3,8 +3,7 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,16 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float, is_integer
 
-from ...kinds import KINDS
+from ...kinds import KINDS, Activation
 from ..contents import FileLayer
 from ..errors import shown
+from .activations import is_known, of_node
 from .constants import Depends, Filled, Length, Lengths, Term, Unknown, Values
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["Function", "NodeSettings", "WEIGHTS", "is_default", "layer_of", "settings_of"]
+__all__ = ["NodeSettings", "WEIGHTS", "is_default", "layer_of", "settings_of"]
 
 MOST_NAMED = 4  # the most attributes in one message
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -46,49 +46,14 @@ ATTRIBUTES = {
 
 
 @dataclass(frozen=True)
-class Function:
-    """An activation function.
-
-    Attributes:
-        name: its name in ONNX, in lower case.
-        alpha, beta: its parameters, 0 if it has none.
-    """
-
-    name: str
-    alpha: float = 0.0
-    beta: float = 0.0
-
-    @property
-    def network_name(self) -> str | None:
-        """The name that networks here have for it; None if there is none."""
-        if self.name == "hardsigmoid" and math.isclose(self.alpha, 1 / 6, rel_tol=1e-6) and self.beta == 0.5:
-            return "hard_sigmoid"
-        if (self.name, self.alpha, self.beta) == ("affine", 1, 0):
-            return "identity"
-        return None if self.name in PARAMETERS else self.name
-
-
-PARAMETERS: dict[str, tuple[float | None, ...]] = {
-    "affine": (None, None),
-    "elu": (1.0,),
-    "hardsigmoid": (0.2, 0.5),
-    "leakyrelu": (0.01,),
-    "scaledtanh": (None, None),
-    "thresholdedrelu": (1.0,),
-}
-"""The functions with parameters, and the defaults of alpha and beta; None if ONNX has no default."""
-
-FUNCTIONS = frozenset(("relu", "sigmoid", "softplus", "softsign", "tanh", *PARAMETERS))
-
-
-@dataclass(frozen=True)
 class NodeSettings:
     """What the attributes of an LSTM, GRU or RNN node say.
 
     Attributes:
         kind: its name in `KINDS`.
         direction: "forward", "reverse" or "bidirectional".
-        functions: the activation functions of each direction.
+        by_direction: the activation functions of each direction: f of the gates, g of the candidate, h of an LSTM's
+            cell state.
         clip: the bound of the sums before activation functions; None for no bound.
         input_forget: whether the forget gate is 1 - the input gate.
         reset_after: whether a GRU's reset gate comes after the product with the recurrent weights.
@@ -99,7 +64,7 @@ class NodeSettings:
 
     kind: str
     direction: str
-    functions: tuple[tuple[Function, ...], ...]
+    by_direction: tuple[tuple[Activation, ...], ...]
     clip: float | None
     input_forget: bool
     reset_after: bool
@@ -119,11 +84,10 @@ class NodeSettings:
         return (*INPUTS, *(f"{INITIAL}{state}" for state in table.state_names), *("P",) * ("peephole" in table.options))
 
     @property
-    def activations(self) -> tuple[str, ...] | None:
-        """The activation functions as networks here name them; None if they have no name, or differ by direction."""
-        names = {tuple(function.network_name for function in functions) for functions in self.functions}
-        found = names.pop()
-        return None if names or None in found else tuple(map(str, found))
+    def activations(self) -> tuple[Activation, ...] | None:
+        """The activation functions of every direction; None if they differ."""
+        first, *others = self.by_direction
+        return None if any(other != first for other in others) else first
 
 
 def settings_of(node: "NodeProto", kind: str) -> NodeSettings:
@@ -140,17 +104,17 @@ def settings_of(node: "NodeProto", kind: str) -> NodeSettings:
     names = [_text(name).lower() for name in attributes.get("activations", ())]
     names = names or [*table.onnx_activations] * directions
     each = len(table.onnx_activations)
-    if len(names) != each * directions or not FUNCTIONS.issuperset(names):
+    if len(names) != each * directions or not all(map(is_known, names)):
         strange.append(f"the activations {shown(', '.join(names))}")
         names = [*table.onnx_activations] * directions
-    functions, without = _functions(
+    activations, incomplete = of_node(
         names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ())
     )
-    strange += [f"the activation {name} without alpha or beta" for name in without]
+    strange += [f"the activation {name} without alpha or beta" for name in incomplete]
     return NodeSettings(
         kind,
         direction,
-        tuple(functions[start : start + each] for start in range(0, len(functions), each)),
+        tuple(activations[start : start + each] for start in range(0, len(activations), each)),
         attributes.get("clip") or None,
         bool(attributes.get("input_forget")),
         "reset_after" not in table.options or bool(attributes.get("linear_before_reset")),
@@ -158,19 +122,6 @@ def settings_of(node: "NodeProto", kind: str) -> NodeSettings:
         attributes.get("hidden_size"),
         tuple(strange),
     )
-
-
-def _functions(
-    names: Sequence[str], alphas: Iterable[float], betas: Iterable[float]
-) -> tuple[tuple[Function, ...], list[str]]:
-    """Functions with their parameters, of which each takes the next ones if it has any; and names that lack one."""
-    given = iter(alphas), iter(betas)
-    functions, without = [], []
-    for name in names:
-        own = [next(source, default) for source, default in zip(given, PARAMETERS.get(name, ()))]
-        without += [name] * (None in own)
-        functions.append(Function(name, *(0.0 if number is None else number for number in own)))
-    return tuple(functions), without
 
 
 def layer_of(
@@ -196,8 +147,7 @@ def layer_of(
     table, activations = KINDS[settings.kind], settings.activations
     relu = "nonlinearity" in table.options and activations == ("relu",)
     if activations is None:
-        names = (function.name for functions in settings.functions for function in functions)
-        unsupported.append(f"the activations {shown(', '.join(names))}")
+        unsupported.append(f"activations that differ by direction: {' and '.join(map(str, settings.by_direction))}")
     if settings.clip is not None:
         unsupported.append(f"sums clipped at {settings.clip:g}")
     if settings.input_forget:

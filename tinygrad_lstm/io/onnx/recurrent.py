@@ -16,6 +16,7 @@ from ...ops import recurrent
 from ...tracing.lengths import Size
 from ...tracing.model.program import Call, Constant, Loop, Operand
 from ..recurrent import gates_reordered, recurrent_bias
+from .activations import in_onnx
 from .graph import Graph, Input, value_info
 from .ops import at_indices, write, writes
 
@@ -23,21 +24,6 @@ __all__ = ["write"]
 
 _SCAN = inspect.unwrap(recurrent.run_scan)
 _NODES_OWN = {"peephole", "reset_after", "nonlinearity", "activations"}  # the options that ONNX's nodes have
-_ACTIVATIONS: dict[str, tuple[Any, ...]] = {
-    "sigmoid": ("Sigmoid",),
-    "tanh": ("Tanh",),
-    "relu": ("Relu",),
-    "softsign": ("Softsign",),
-    "softplus": ("Softplus",),
-    "identity": ("Affine", 1.0, 0.0),
-    "affine": ("Affine", 1.0, 0.0),
-    "scaled_tanh": ("ScaledTanh", 1.0, 1.0),
-    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
-    "leaky_relu": ("LeakyRelu", 0.01),
-    "thresholded_relu": ("ThresholdedRelu", 1.0),
-    "elu": ("Elu", 1.0),
-}
-"""The names of the activation functions in ONNX's nodes, with their default alpha and beta here."""
 
 
 @dataclass(frozen=True)
@@ -172,15 +158,10 @@ def _initial(g: Graph, states: Sequence[Operand]) -> Input:
     return g.joined([g.unsqueezed(state, 0) for state in states], 0)
 
 
-def _functions(kind: str, options: Mapping[str, Any]) -> list[tuple[Any, ...] | None]:
-    """The activation functions of a layer in ONNX, names with numbers; None for a function that ONNX does not have."""
+def _functions(kind: str, options: Mapping[str, Any]) -> list[tuple[str, tuple[float, ...]] | None]:
+    """The activation functions of a layer, as `in_onnx` returns them."""
     options = {**KINDS[kind].options, **options}
-    found: list[tuple[Any, ...] | None] = []
-    for activation in (options["nonlinearity"],) if "nonlinearity" in options else options["activations"]:
-        name, *numbers = (activation,) if isinstance(activation, str) else activation
-        theirs = _ACTIVATIONS.get(name)
-        found.append(theirs and (theirs[0], *numbers, *theirs[1 + len(numbers) :]))
-    return found
+    return list(map(in_onnx, (options["nonlinearity"],) if "nonlinearity" in options else options["activations"]))
 
 
 def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
@@ -189,11 +170,12 @@ def _attributes(layer: _Layer, directions: int) -> dict[str, Any]:
     if "reset_after" in options:
         attributes["linear_before_reset"] = int(options["reset_after"])
     functions = [each for each in _functions(layer.kind, layer.options) if each is not None] * directions
-    if [each[0].lower() for each in functions] != [*KINDS[layer.kind].onnx_activations] * directions:
-        attributes["activations"] = [each[0] for each in functions]
-        for k, name in enumerate(("activation_alpha", "activation_beta"), start=1):
-            if numbers := [float(each[k]) for each in functions if len(each) > k]:
-                attributes[name] = numbers
+    names = [name for name, _ in functions]
+    if [name.lower() for name in names] != [*KINDS[layer.kind].onnx_activations] * directions:
+        attributes["activations"] = names
+        for k, attribute in enumerate(("activation_alpha", "activation_beta")):
+            if found := [numbers[k] for _, numbers in functions if len(numbers) > k]:
+                attributes[attribute] = found
     return attributes
 
 

@@ -1,4 +1,4 @@
-"""The steps of LSTM, GRU and RNN nodes with all settings that ONNX has, as their equations.
+"""The steps of LSTM, GRU and RNN nodes with all settings that ONNX has.
 
 Reference: https://onnx.ai/onnx/operators/
 """
@@ -10,40 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.models.cells import GRUGates, LSTMGates, RNNGates
+from tinygrad_lstm.kinds import KINDS, Activation
+from tinygrad_lstm.models.activations import functions_of
+from tinygrad_lstm.models.cells import Activations, gru_layer_step, rnn_layer_step
+from tinygrad_lstm.models.variants import GRUResetBefore, LSTMVariant, Plain, Variant
 
 from .... import ops
 from ...._tensor import Tensor, tensor
 from ....creation import zeros
 from ....nn import Module, Parameter
 from ....observing import show_step
-from ...onnx.nodes import Function, NodeSettings
+from ...onnx.nodes import NodeSettings
 
 __all__ = ["Equations", "NodeCell", "equations_of"]
-
-_FUNCTIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
-    "affine": lambda x, alpha, beta: alpha * x + beta,
-    "elu": lambda x, alpha, beta: ops.elu(x, alpha),
-    "hardsigmoid": lambda x, alpha, beta: ops.clamp(alpha * x + beta, 0.0, 1.0),
-    "leakyrelu": lambda x, alpha, beta: ops.leaky_relu(x, alpha),
-    "relu": lambda x, alpha, beta: ops.relu(x),
-    "scaledtanh": lambda x, alpha, beta: alpha * ops.tanh(beta * x),
-    "sigmoid": lambda x, alpha, beta: ops.sigmoid(x),
-    "softplus": lambda x, alpha, beta: ops.softplus(x),
-    "softsign": lambda x, alpha, beta: ops.softsign(x),
-    "tanh": lambda x, alpha, beta: ops.tanh(x),
-    "thresholdedrelu": lambda x, alpha, beta: ops.where(x > alpha, x, 0.0),
-}
 
 
 @dataclass(frozen=True)
 class Equations:
-    """The step of a node in one direction. W, U and b are a layer's `weight_ih`, `weight_hh` and `bias`.
+    """The step of a node in one direction.
 
     Attributes:
         kind: its name in `KINDS`.
-        functions: the activation functions, in the node's order: f of the gates, g of the candidate, h of an LSTM's
+        activations: the activation functions, in the node's order: f of the gates, g of the candidate, h of an LSTM's
             cell state.
         clip: sums are clamped to ±clip before f and g; None for no bound.
         input_forget: an LSTM's forget gate is 1 - i.
@@ -51,55 +39,48 @@ class Equations:
     """
 
     kind: str
-    functions: tuple[Function, ...]
+    activations: tuple[Activation, ...]
     clip: float | None = None
     input_forget: bool = False
     reset_after: bool = True
 
-    def step(self, parameters: Mapping[str, Tensor], x: Tensor, *states: Tensor) -> LSTMGates | GRUGates | RNNGates:
+    def step(self, parameters: Mapping[str, Tensor], x: Tensor, *states: Tensor) -> Any:
         """The gates and states after an input x (B, I), given a layer's parameters, and the states before."""
-        net_x = ops.linear(x, parameters["weight_ih"], parameters["bias"])
-        step: Callable[..., LSTMGates | GRUGates | RNNGates] = getattr(self, f"_{KINDS[self.kind].op}")
-        return step(parameters, net_x, *states)
+        functions = functions_of(self.activations)
+        if self.clip is not None:
+            functions[:2] = [_Clipped(function, self.clip) for function in functions[:2]]
+        made: Callable[..., Variant] = getattr(self, f"_{KINDS[self.kind].op}")
+        variant = made(parameters, functions)
+        return variant.step(variant.inputs(x), *states)
 
-    def _lstm(self, parameters: Mapping[str, Tensor], net_x: Tensor, h: Tensor, c: Tensor) -> LSTMGates:
-        net_i, net_f, net_g, net_o = ops.chunk(net_x + ops.linear(h, parameters["weight_hh"]), 4, dim=-1)
-        peephole = parameters.get("peephole")
-        p_i, p_f, p_o = (0.0, 0.0, 0.0) if peephole is None else ops.chunk(peephole, 3, dim=0)
-        i = self._of(0, net_i + p_i * c)
-        f = 1.0 - i if self.input_forget else self._of(0, net_f + p_f * c)
-        g = self._of(1, net_g)
-        c = f * c + i * g
-        o = self._of(0, net_o + p_o * c)
-        h = o * self._of(2, c, clip=False)
-        return LSTMGates(i, f, g, o, c, h)
+    def _lstm(self, parameters: Mapping[str, Tensor], functions: Activations) -> Variant:
+        return LSTMVariant(parameters, None, functions, coupled=self.input_forget)
 
-    def _gru(self, parameters: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> GRUGates:
-        x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)
-        U_r, U_z, U_n = ops.chunk(parameters["weight_hh"], 3, dim=0)
-        r = self._of(0, x_r + ops.linear(h, U_r))
-        z = self._of(0, x_z + ops.linear(h, U_z))
-        if self.reset_after:
-            n = self._of(1, x_n + r * ops.linear(h, U_n, parameters["bias_hn"]))
-        else:
-            n = self._of(1, x_n + ops.linear(r * h, U_n))
-        return GRUGates(r, z, n, (1.0 - z) * n + z * h)
+    def _gru(self, parameters: Mapping[str, Tensor], functions: Activations) -> Variant:
+        return (
+            Plain(parameters, gru_layer_step, functions) if self.reset_after else GRUResetBefore(parameters, functions)
+        )
 
-    def _rnn(self, parameters: Mapping[str, Tensor], net_x: Tensor, h: Tensor) -> RNNGates:
-        return RNNGates(self._of(0, net_x + ops.linear(h, parameters["weight_hh"])))
+    def _rnn(self, parameters: Mapping[str, Tensor], functions: Activations) -> Variant:
+        return Plain(parameters, rnn_layer_step, functions)
 
-    def _of(self, number: int, x: Tensor, *, clip: bool = True) -> Tensor:
-        """An activation function of a sum."""
-        function = self.functions[number]
-        x = ops.clamp(x, -self.clip, self.clip) if clip and self.clip is not None else x
-        return _FUNCTIONS[function.name](x, function.alpha, function.beta)
+
+@dataclass(frozen=True)
+class _Clipped:
+    """A function of numbers that are clamped to ±bound."""
+
+    function: Callable[[Tensor], Tensor]
+    bound: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(ops.clamp(x, -self.bound, self.bound))
 
 
 def equations_of(settings: NodeSettings) -> tuple[Equations, ...]:
     """The equations of each direction of a node."""
     return tuple(
-        Equations(settings.kind, functions, settings.clip, settings.input_forget, settings.reset_after)
-        for functions in settings.functions
+        Equations(settings.kind, activations, settings.clip, settings.input_forget, settings.reset_after)
+        for activations in settings.by_direction
     )
 
 
@@ -132,7 +113,7 @@ class NodeCell(Module):
 
     def extra_repr(self) -> str:
         equations = self.equations
-        functions = ", ".join(map(str, equations.functions))
+        functions = ", ".join(map(repr, equations.activations))
         parts = [str(self.input_size), str(self.hidden_size), f"{equations.kind} of {functions}"]
         parts += [f"clip={equations.clip:g}"] * (equations.clip is not None)
         parts += ["input_forget=True"] * equations.input_forget

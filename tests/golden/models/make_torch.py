@@ -101,6 +101,127 @@ class Cells(nn.Module):
         return y
 
 
+class Spectra(nn.Module):
+    """Transforms of waves, and what is done with complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(16))
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, audio: Tensor) -> dict[str, Tensor]:
+        audio = audio * self.gain
+        spectrum = torch.stft(audio, 16, 4, window=self.window, return_complex=True)
+        half = torch.fft.rfft(audio, dim=1, norm="ortho")
+        return {
+            "magnitude": spectrum.abs(),
+            "phase": torch.view_as_real(spectrum * spectrum.conj() / (1 + spectrum)),
+            "again": torch.istft(spectrum, 16, 4, window=self.window, length=60),
+            "filtered": torch.fft.irfft(half[:, :9] * 2, n=32, dim=1),
+            "mixed": torch.fft.fft2(audio.view(2, 8, 8)).real,
+            "unmixed": torch.fft.ifft(torch.fft.fft(audio, n=40)).real,
+            "windows": torch.hamming_window(9, periodic=False) + torch.blackman_window(9),
+        }
+
+
+class Resized(nn.Module):
+    """Interpolation, and elements that move between channels and places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = x * self.gain
+        up = nn.functional.interpolate
+        return {
+            "linear": up(x[:, 0], scale_factor=1.6, mode="linear"),
+            "bilinear": up(x, size=[5, 9], mode="bilinear", align_corners=True),
+            "bicubic": up(x, scale_factor=[2.0, 1.5], mode="bicubic"),
+            "smooth": up(x, size=[2, 3], mode="bilinear", antialias=True),
+            "exact": up(x, size=[3, 7], mode="nearest-exact"),
+            "area": up(x, size=[3, 2], mode="area"),
+            "trilinear": up(x.unsqueeze(1), scale_factor=2.0, mode="trilinear"),
+            "shuffled": nn.functional.pixel_shuffle(x, 2),
+            "unfolded": nn.functional.unfold(x, [3, 2], padding=1),
+            "sampled": nn.functional.grid_sample(x, torch.tanh(x[:, :2].permute(0, 2, 3, 1)), align_corners=False),
+        }
+
+
+class Writer(nn.Module):
+    """Parts of tensors that are written in place, and sums by index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        x = x * self.gain
+        y = torch.zeros(2, 5, 3)
+        y[:, 1:] = x
+        y[:, 0] += 1.0
+        z = x.clone()
+        z[:, 2].mul_(2).add_(1)
+        z.transpose(1, 2)[:, 0] = 0.5
+        masked = x.clone()
+        masked[masked > 0] = 3.0
+        return {
+            "y": y * 1,
+            "z": z * 1,
+            "masked": masked * 1,
+            "put": x.index_put((ids, ids), torch.ones(2, 3), accumulate=True),
+            "largest": torch.zeros(2, 4, 3).scatter_reduce(1, ids.view(1, 2, 1).expand(2, 2, 3), x, "amax"),
+            "product": x.scatter_reduce(1, ids.view(1, 2, 1).expand(2, 2, 3), x, "prod", include_self=False),
+            "filled": x.index_fill(1, ids, 5.0),
+            "parts": torch.tensor_split(x, 3, 1)[0],
+            "median": x.median(1)[1],
+            "product_so_far": x.cumprod(1),
+            "second": x.kthvalue(2, dim=1)[0],
+            "variance": torch.var_mean(x, dim=1)[0],
+            "steps": x[..., :1] * torch.linspace(0, 1, 5),
+            "crossed": torch.cross(x, x + 1, dim=2),
+            "diagonal": torch.diag_embed(x, 1),
+            "distances": torch.cdist(x, -x),
+        }
+
+
+class Bags(nn.Module):
+    """Bags of words: of equal lengths, and with the places where they begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.EmbeddingBag(11, 4)
+        self.largest = nn.EmbeddingBag(11, 4, mode="max", padding_idx=2)
+
+    def forward(self, ids: Tensor, starts: Tensor) -> dict[str, Tensor]:
+        return {"means": self.means(ids), "largest": self.largest(ids.view(-1), starts)}
+
+
+def volumes() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(2, 4, (3, 2, 3), stride=(1, 2, 1), padding=1, groups=2),
+        nn.BatchNorm3d(4),
+        nn.Hardswish(),
+        nn.MaxPool3d(2, stride=1),
+        nn.ConvTranspose3d(4, 3, 3, stride=2, padding=1),
+        nn.AvgPool3d(2, padding=1),
+        nn.AdaptiveAvgPool3d((2, 3, 2)),
+    )
+
+
+def pictures() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.LocalResponseNorm(3),
+        nn.ConvTranspose2d(4, 8, 3, stride=2, output_padding=1),
+        nn.PixelShuffle(2),
+        nn.Upsample(scale_factor=0.5, mode="bilinear"),
+        nn.Unfold(2, stride=2),
+        nn.Tanhshrink(),
+    )
+
+
 def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: list[str], how: str) -> None:
     """Saves a model, scripted, traced, exported or pickled, and what it computes."""
     model.eval()
@@ -126,7 +247,7 @@ def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: lis
         if isinstance(value, Tensor):
             results.append(value)
         else:
-            for each in value:
+            for each in value.values() if isinstance(value, dict) else value:
                 flatten(each)
 
     flatten(result)
@@ -168,6 +289,27 @@ def main() -> None:
             written("cells", cells, steps, ["output"], how)
     written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "script")
     written("sequential", layers, {"input": torch.randn(5, 3, 8)}, ["output", "output_1"], "pickle")
+    torch.manual_seed(1)
+    audio, picture = {"audio": torch.randn(2, 64)}, {"x": torch.randn(2, 4, 4, 6)}
+    places = {"x": torch.randn(2, 4, 3), "ids": torch.tensor([1, 0])}
+    bags = {"ids": torch.randint(0, 11, (2, 5)), "starts": torch.tensor([0, 3, 3, 7])}
+    for name, model, inputs in (
+        ("spectra", Spectra(), audio),
+        ("resized", Resized(), picture),
+        ("writer", Writer(), places),
+        ("bags", Bags(), bags),
+    ):
+        written(name, model, inputs, list(model(*inputs.values())), "script")
+    for name, model, inputs in (
+        ("volumes", volumes(), torch.randn(2, 2, 5, 6, 7)),
+        ("pictures", pictures(), picture["x"]),
+    ):
+        nn.init.normal_(model[1].weight)
+        for how in ("script", "pickle"):
+            written(name, model, {"input": inputs}, ["output"], how)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, nn.LayerNorm(8))
+    for how in ("script", "trace"):
+        written("encoder", encoder, {"src": torch.randn(2, 5, 8)}, ["output"], how)
     torch.save({"epoch": 3, "model": nn.DataParallel(tagger)}, FOLDER / "torch_pickle_tagger.pt")
     without_sources(str(FOLDER / "torch_pickle_tagger.pt"))
 

@@ -14,7 +14,7 @@ from .... import creation, ops
 from ...._tensor import Tensor
 from ...._tensor import tensor as make_tensor
 
-__all__ = ["CREATES", "MAKES_ZEROS", "RULES", "VIEWS", "aten"]
+__all__ = ["CREATES", "MAKES_ZEROS", "RULES", "VIEWS", "aten", "dims_of", "dtype_of"]
 
 RULES: dict[str, Callable[..., Any]] = {}
 """The rules by the names of the ops."""
@@ -26,15 +26,29 @@ VIEWS = {
 }
 """The ops whose results may share memory with their input."""
 
-CREATES = {"zeros", "ones", "full", "empty", "arange", "tensor", "scalar_tensor"}
+CREATES = {
+    *("zeros", "ones", "full", "empty", "arange", "tensor", "scalar_tensor", "linspace", "logspace", "eye"),
+    *("hann_window", "hamming_window", "blackman_window", "fft_fftfreq", "fft_rfftfreq"),
+}
 """The ops that make tensors of numbers."""
 
 MAKES_ZEROS = {"zeros", "zeros_like", "new_zeros"}
 """The ops whose results are zeros."""
 
 # PyTorch's numbers of dtypes (c10/core/ScalarType.h).
-_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool")
-_NAMES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32"}
+# That of number 15, bfloat16, NumPy lacks: it is float32 here.
+_DTYPES = (
+    *("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "", "", "", "bool"),
+    *("", "", "", "float32"),
+)
+_NAMES = {
+    "bfloat16": "float32",
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "long": "int64",
+    "int": "int32",
+}
 
 
 def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -67,20 +81,25 @@ def dtype_of(code: Any) -> Any:
 
 # Ops that have the same parameters here.
 _SAME = """
-    abs acos acosh addmm amax amin argmax argsort asin asinh atan atan2
-    atanh  baddbmm bitwise_and bitwise_not bitwise_or bitwise_xor bmm ceil chunk clamp conv1d
-    conv2d conv_transpose1d cos cosh cosine_similarity cummax cummin diagonal dot dropout elu equal erf exp expm1
-    flatten flip floor gather gelu glu hardsigmoid hardtanh hypot index_add index_select isfinite isinf isnan
-    leaky_relu lerp linear log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsumexp
-    masked_fill matmul maximum minimum mish mm movedim mv nan_to_num one_hot outer prelu reciprocal relu relu6
-    repeat_interleave rms_norm round rsqrt scaled_dot_product_attention scatter scatter_add selu sigmoid sign silu
-    sin sinh softplus sort sqrt square swapaxes take take_along_dim tan tanh tensordot topk transpose tril triu
-    trunc unbind unsqueeze where
+    abs acos acosh addmm amax amin argmax argmin argsort asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not
+    bitwise_or bitwise_xor bmm ceil chunk clamp conv1d conv2d conv_transpose1d cos cosh cosine_similarity cummax
+    cummin cumprod diagonal diff dot dropout elu equal erf exp expm1 flatten flip floor gather gelu glu hardsigmoid
+    hardtanh hypot index_add index_copy index_fill index_select isclose isfinite isinf isnan leaky_relu lerp linear
+    log log10 log1p log2 logaddexp logcumsumexp logical_and logical_not logical_or logical_xor logsumexp masked_fill
+    masked_scatter masked_select matmul maximum median minimum mish mm movedim mv nan_to_num nanmedian one_hot outer
+    prelu quantile reciprocal relu relu6 repeat_interleave rms_norm round rsqrt scaled_dot_product_attention
+    scatter_add selu sigmoid sign silu sin sinh softplus sort sqrt square swapaxes take take_along_dim tan tanh topk
+    trace transpose tril triu trunc unbind unsqueeze where
 """
 RULES |= {name: getattr(ops, name) for name in _SAME.split()}
 RULES |= {
     "clamp_min": ops.clamp_min,
     "clamp_max": ops.clamp_max,
+    "clip": ops.clamp,
+    "sgn": ops.sign,
+    "special_expit": ops.sigmoid,
+    "fmax": ops.maximum,
+    "fmin": ops.minimum,
     "log_sigmoid": ops.logsigmoid,
     "logsigmoid": ops.logsigmoid,
     "concat": ops.cat,
@@ -150,9 +169,14 @@ def size(x: Any, dim: int | None = None) -> Any:
     return list(x.shape) if dim is None else x.shape[dim]
 
 
-@aten("dim", "len")
-def dim_or_len(x: Any) -> int:
-    return x.ndim if isinstance(x, Tensor) else len(x)
+@aten("dim")
+def dim(x: Tensor) -> int:
+    return x.ndim
+
+
+@aten("len")
+def length(x: Any) -> int:
+    return len(x)
 
 
 @aten("numel")
@@ -165,9 +189,43 @@ def contains(values: Sequence[Any], value: Any) -> bool:
     return value in values
 
 
-@aten("prim.NumToTensor", "prim.Int", "Int", "ScalarImplicit", "IntImplicit", "contiguous", "clone", "alias", "detach_")
+@aten(
+    *(
+        "prim.NumToTensor",
+        "prim.Int",
+        "Int",
+        "ScalarImplicit",
+        "IntImplicit",
+        "contiguous",
+        "clone",
+        "alias",
+        "detach_",
+    ),
+    *("lift_fresh_copy", "lift_fresh", "requires_grad_", "resolve_conj"),
+)
 def same(x: Any, *others: Any, **settings: Any) -> Any:
     return x
+
+
+@aten("prim.truncated")
+def truncated(x: Any) -> Any:
+    """`int(x)` of a number."""
+    return x if isinstance(x, Tensor) else math.trunc(x)
+
+
+@aten("prim.min")
+def smallest(*values: Any) -> Any:
+    return min(*values)
+
+
+@aten("prim.max")
+def largest(*values: Any) -> Any:
+    return max(*values)
+
+
+@aten("prim.is_nested")
+def is_nested(x: Tensor) -> bool:
+    return False
 
 
 @aten("detach")
@@ -180,7 +238,7 @@ def dtype(x: Tensor) -> Any:
     return x.dtype
 
 
-@aten("prim.device", "device")
+@aten("prim.device", "device", "prim.layout", "layout")
 def device(x: Any) -> None:
     return None
 
@@ -276,6 +334,28 @@ def arange(*limits: Any, dtype: Any = None, **settings: Any) -> Tensor:
     return creation.arange(start, stop, step[0] if step else 1, dtype_of(dtype))
 
 
+@aten("linspace")
+def linspace(start: float, end: float, steps: int, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
+    return creation.linspace(start, end, steps, dtype=dtype_of(dtype))
+
+
+@aten("logspace")
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, dtype: Any = None, *others: Any, **settings: Any
+) -> Tensor:
+    return base ** creation.linspace(start, end, steps, dtype=dtype_of(dtype))
+
+
+@aten("eye")
+def eye(n: int, m: Any = None, *others: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Its overloads have a number of columns or not; then dtype, layout, device and pin_memory."""
+    if len(others) == 3:
+        m, dtype = None, m
+    elif others:
+        dtype = others[0]
+    return creation.eye(n, n if m is None else m, dtype=dtype_of(dtype))
+
+
 @aten("tensor", "scalar_tensor")
 def tensor(data: Any, dtype: Any = None, **settings: Any) -> Tensor:
     return make_tensor(data, dtype=dtype_of(dtype))
@@ -337,7 +417,12 @@ def tile(x: Tensor, dims: Sequence[int]) -> Tensor:
 @aten("roll")
 def roll(x: Tensor, shifts: Any, dims: Any = ()) -> Tensor:
     """Of the flattened tensor if no dimensions are given."""
-    return ops.roll(x, _dims(shifts), _dims(dims))
+    return ops.roll(x, dims_of(shifts), dims_of(dims))
+
+
+def dims_of(dim: Any) -> Any:
+    """The dimensions of an op: None for none."""
+    return (tuple(dim) or None) if isinstance(dim, Sequence) else dim
 
 
 @aten("cat")
@@ -386,75 +471,3 @@ def constant_pad(x: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
 @aten("unfold")
 def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return ops.unfold(x, dimension, size, step)
-
-
-# -- reductions --------------------------------------------------------------------------------------------------------
-
-
-def _cast(x: Tensor, dtype: Any) -> Tensor:
-    """x in a dtype, if one is given; a bool instead is the half_to_float of `_softmax`."""
-    return x if dtype is None or isinstance(dtype, bool) else x.astype(dtype_of(dtype))
-
-
-def _dims(dim: Any) -> Any:
-    return (tuple(dim) or None) if isinstance(dim, Sequence) else dim
-
-
-@aten("sum")
-def sum_(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    return ops.sum(_cast(x, dtype), _dims(dim), keepdim)
-
-
-@aten("mean")
-def mean(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    return ops.mean(_cast(x, dtype), _dims(dim), keepdim)
-
-
-@aten("var")
-def var(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
-    return ops.var(x, _dims(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
-
-
-@aten("std")
-def std(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
-    return ops.std(x, _dims(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
-
-
-@aten("any")
-def any_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    return ops.any(x, _dims(dim), keepdim)
-
-
-@aten("all")
-def all_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    return ops.all(x, _dims(dim), keepdim)
-
-
-@aten("max")
-def max_(x: Any, *others: Any) -> Any:
-    return ops.max(x, *others) if isinstance(x, Tensor) else max(x, *others)
-
-
-@aten("min")
-def min_(x: Any, *others: Any) -> Any:
-    return ops.min(x, *others) if isinstance(x, Tensor) else min(x, *others)
-
-
-@aten("cumsum")
-def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return ops.cumsum(_cast(x, dtype), dim)
-
-
-@aten("norm", "linalg_vector_norm")
-def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    return ops.norm(x, 2 if p is None else p, _dims(dim), keepdim)
-
-
-@aten("softmax", "_softmax")
-def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return ops.softmax(_cast(x, dtype), dim)
-
-
-@aten("log_softmax", "_log_softmax")
-def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
-    return ops.log_softmax(_cast(x, dtype), dim)

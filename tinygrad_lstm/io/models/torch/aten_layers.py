@@ -7,13 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.models.activations import ACTIVATIONS
 
-from .... import ops
+from .... import creation, ops
 from ...._tensor import Tensor
-from ..onnx.ops.windows import conv_transpose
+from ..onnx.ops.pools import average_pool, max_pool
+from ..onnx.ops.windows import conv, conv_transpose
 from .aten import aten
 
 __all__: list[str] = []
@@ -44,6 +43,11 @@ def celu(x: Tensor, alpha: float = 1.0) -> Any:
     return ACTIVATIONS["celu"](x, alpha)
 
 
+@aten("tanhshrink")
+def tanhshrink(x: Tensor) -> Any:
+    return x - ops.tanh(x)
+
+
 @aten("hardshrink")
 def hardshrink(x: Tensor, lambd: float = 0.5) -> Any:
     return ACTIVATIONS["hard_shrink"](x, lambd)
@@ -59,6 +63,78 @@ def embedding(weight: Tensor, ids: Tensor, padding_idx: int = -1, *others: Any) 
     return ops.embedding(ids, weight, None if padding_idx < 0 else padding_idx)
 
 
+@aten("bags")
+def bags(
+    ids: Tensor,
+    weight: Tensor,
+    mode: str,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+    offsets: Tensor | None = None,
+    per_sample_weights: Tensor | None = None,
+) -> Any:
+    """The bags of the layer EmbeddingBag: the rows of ids (B, N), or ids (N,) with offsets."""
+    if ids.ndim == 2:
+        offsets = creation.arange(0, ids.size, ids.shape[1], device=ids.device)
+        per_sample_weights = None if per_sample_weights is None else per_sample_weights.flatten()
+    if offsets is None:
+        raise ValueError("EmbeddingBag: ids of one dimension need offsets")
+    number = ("sum", "mean", "max").index(mode)
+    found = embedding_bag(
+        weight, ids.flatten(), offsets, False, number, False, per_sample_weights, include_last_offset, padding_idx
+    )
+    return found[0]
+
+
+@aten("functional.embedding_bag")
+def functional_embedding_bag(
+    ids: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    if max_norm is not None:
+        raise ValueError(f"embedding_bag: max_norm={max_norm} is not supported")
+    return bags(ids, weight, mode, include_last_offset, padding_idx, offsets, per_sample_weights)
+
+
+@aten("embedding_bag", "_embedding_bag_forward_only", "_embedding_bag")
+def embedding_bag(
+    weight: Tensor,
+    ids: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Any, ...]:
+    """ids (N,), of which bag k has those from offsets[k] on: (bags, E). Modes: 0 sum, 1 mean, 2 max."""
+    bags = offsets.shape[0] - include_last_offset
+    bag = ops.sum((offsets[:bags, None] <= creation.arange(ids.shape[0], device=ids.device)).astype(ids.dtype), 0) - 1
+    counted = (bag == creation.arange(bags, device=ids.device)[:, None]).astype(weight.dtype)  # (bags, N)
+    if padding_idx is not None and padding_idx >= 0:
+        counted = counted * (ids != padding_idx).astype(weight.dtype)
+    rows = ops.embedding(ids, weight)  # (N, E)
+    numbers = ops.sum(counted, 1, keepdim=True)
+    if mode == 2:
+        inside = ops.unsqueeze(counted, 2) > 0
+        largest = ops.amax(ops.where(inside, rows, -math.inf), 1)
+        return ops.where(numbers > 0, largest, 0.0), None, None, None
+    if per_sample_weights is not None:
+        rows = rows * ops.unsqueeze(per_sample_weights, 1)
+    total = counted @ rows
+    return (total if mode == 0 else total / ops.clamp(numbers, 1.0)), None, None, None
+
+
 @aten("_convolution", "convolution")
 def convolution(
     x: Tensor,
@@ -72,15 +148,40 @@ def convolution(
     groups: int,
     *others: Any,
 ) -> Any:
-    if weight.ndim not in (3, 4):
-        raise ValueError(f"a convolution in {weight.ndim - 2} dimensions is not supported")
     if transposed:
         return transposed_convolution(x, weight, bias, stride, padding, output_padding, groups, dilation)
+    if weight.ndim == 5:
+        return conv3d(x, weight, bias, stride, padding, dilation, groups)
     run = ops.conv1d if weight.ndim == 3 else ops.conv2d
     return run(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
 
 
-@aten("conv_transpose2d")
+@aten("conv3d")
+def conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    sizes: dict[str, Any] = {"strides": _listed(stride, 3), "dilations": _listed(dilation, 3), "group": groups}
+    if isinstance(padding, str):
+        return conv(x, weight, bias, auto_pad={"same": "SAME_UPPER", "valid": "VALID"}[padding], **sizes)
+    return conv(x, weight, bias, pads=_listed(padding, 3) * 2, **sizes)
+
+
+@aten("padded_convolution")
+def padded_convolution(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, dilation: Any, groups: int, mode: str, padding: Any
+) -> Any:
+    """A convolution of a layer whose `padding_mode` is not zeros; `padding` is that of `pad`."""
+    run = {3: ops.conv1d, 4: ops.conv2d, 5: conv3d}[weight.ndim]
+    return run(ops.pad(x, tuple(padding), mode), weight, bias, tuple(stride), 0, tuple(dilation), groups)
+
+
+@aten("conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(
     x: Tensor,
     weight: Tensor,
@@ -92,9 +193,7 @@ def transposed_convolution(
     dilation: Any = 1,
 ) -> Any:
     given = (stride, padding, output_padding, dilation)
-    strides, pads, more, dilations = (
-        [each] * (weight.ndim - 2) if isinstance(each, int) else [*each] for each in given
-    )
+    strides, pads, more, dilations = (_listed(each, weight.ndim - 2) for each in given)
     return conv_transpose(
         x, weight, bias, dilations=dilations, group=groups, output_padding=more, pads=pads * 2, strides=strides
     )
@@ -104,7 +203,7 @@ def transposed_convolution(
 def convolution_mode(
     x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: str, dilation: Any, groups: int
 ) -> Any:
-    run = ops.conv1d if weight.ndim == 3 else ops.conv2d
+    run = {3: ops.conv1d, 4: ops.conv2d, 5: conv3d}[weight.ndim]
     return run(x, weight, bias, tuple(stride), padding, tuple(dilation), groups)
 
 
@@ -159,6 +258,20 @@ def instance_norm(
     return ops.group_norm(x, x.shape[1], weight, bias, eps)
 
 
+@aten("tracked_instance_norm")
+def tracked_instance_norm(
+    x: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, tracked: bool, momentum: float, eps: float
+) -> Any:
+    return instance_norm(x, weight, bias, running_mean, running_var, not tracked, momentum, eps)
+
+
+@aten("local_response_norm")
+def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """Divides by a power of the mean square of the channels around each."""
+    channels = ops.pad((x * x).swapaxes(1, -1), (size // 2, (size - 1) // 2)).swapaxes(1, -1)
+    return x / (alpha * ops.mean(ops.unfold(channels, 1, size, 1), -1) + k) ** beta
+
+
 @aten("_weight_norm")
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Any:
     others = tuple([each for each in range(v.ndim) if each != dim]) if dim != -1 else None
@@ -209,6 +322,71 @@ def adaptive_max_pool2d(x: Tensor, output_size: Any) -> Any:
     return ops.adaptive_max_pool2d(x, tuple(output_size), return_indices=True)
 
 
+@aten("max_pool3d")
+def max_pool3d(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    return max_pool(
+        x,
+        kernel_shape=_listed(kernel_size, 3),
+        strides=_listed(stride or kernel_size, 3),
+        pads=_listed(padding, 3) * 2,
+        dilations=_listed(dilation, 3),
+        ceil_mode=int(ceil_mode),
+        outputs=1,
+    )[0]
+
+
+@aten("avg_pool3d")
+def avg_pool3d(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    kernel = _listed(kernel_size, 3)
+    mean = average_pool(
+        x,
+        kernel_shape=kernel,
+        strides=_listed(stride or kernel_size, 3),
+        pads=_listed(padding, 3) * 2,
+        ceil_mode=int(ceil_mode),
+        count_include_pad=int(count_include_pad or divisor_override is not None),
+    )
+    return mean if divisor_override is None else mean * (math.prod(kernel) / divisor_override)
+
+
+@aten("lp_pool")
+def lp_pool(x: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Any:
+    """(N, C, ...): the norms of windows; of the sum of powers, whose sign PyTorch keeps."""
+    dims = x.ndim - 2
+    kernel, pool = _listed(kernel_size, dims), ops.avg_pool1d if dims == 1 else ops.avg_pool2d
+    means = pool(x**norm_type, tuple(kernel), _per_dim(stride), 0, ceil_mode)
+    return (ops.sign(means) * ops.relu(ops.abs(means)) * math.prod(kernel)) ** (1 / norm_type)
+
+
+@aten("adaptive_avg_pool3d")
+def adaptive_avg_pool3d(x: Tensor, output_size: Any) -> Any:
+    """The mean over the last two dimensions, then over the first: parts do not depend on the other dimensions."""
+    depth, *others = _per_dim(output_size) if not isinstance(output_size, int) else [output_size] * 3
+    *outer, D, H, W = x.shape
+    flat = ops.adaptive_avg_pool2d(x.reshape((-1, D, H, W)), tuple(others))
+    rows = flat.reshape((*flat.shape[:2], -1)).swapaxes(1, 2)
+    return (
+        ops.adaptive_avg_pool1d(rows, D if depth is None else depth)
+        .swapaxes(1, 2)
+        .reshape((*outer, -1, *flat.shape[2:]))
+    )
+
+
+def _listed(value: Any, dims: int) -> list[int]:
+    """A setting for each dimension, as a list."""
+    return [value] * dims if isinstance(value, int) else [*value] * (dims if len(value) == 1 else 1)
+
+
 def _per_dim(value: Any) -> Any:
     """A setting for each dimension; an empty list of strides is the default."""
     return (tuple(value) or None) if isinstance(value, Sequence) else value
@@ -217,31 +395,6 @@ def _per_dim(value: Any) -> Any:
 @aten("einsum")
 def einsum(equation: str, operands: Sequence[Tensor], path: Any = None) -> Any:
     return ops.einsum(equation, *operands)
-
-
-@aten("upsample_nearest1d", "upsample_nearest2d")
-def upsample_nearest(x: Tensor, output_size: Any = None, scales: Any = None, *others: Any) -> Any:
-    factors = scales if isinstance(scales, Sequence) else [scales, *others][: x.ndim - 2]
-    return interpolate(x, output_size or None, factors)
-
-
-@aten("interpolate")
-def interpolate(x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *others: Any) -> Any:
-    """Each element is that of the nearest place before it. Places are computed in float32, as by PyTorch."""
-    if mode != "nearest":
-        raise ValueError(f"interpolate: the mode {mode!r} is not supported, only 'nearest' is")
-    for dim in range(2, x.ndim):
-        before = x.shape[dim]
-        factor = _of_dim(scale_factor, dim)
-        after = _of_dim(size, dim) if size is not None else math.floor(before * factor)
-        by = np.float32(1 / factor if factor else before / after)
-        places = np.minimum(np.floor(np.arange(after, dtype=np.float32) * by).astype(np.int64), before - 1)
-        x = ops.index_select(x, dim, places)
-    return x
-
-
-def _of_dim(value: Any, dim: int) -> Any:
-    return value[dim - 2] if isinstance(value, Sequence) else value
 
 
 # -- recurrent cells ---------------------------------------------------------------------------------------------------

@@ -115,7 +115,9 @@ class _Program:
                 return [self._argument(each) for each in value]
             case "as_none" | "as_device" | "as_layout" | "as_memory_format":
                 return None
-            case "as_int" | "as_float" | "as_bool" | "as_string":
+            case "as_float":
+                return float(value)  # "Infinity" is a string
+            case "as_int" | "as_bool" | "as_string":
                 return value
             case "as_ints" | "as_floats" | "as_bools" | "as_strings":
                 return list(value)

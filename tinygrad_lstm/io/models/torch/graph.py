@@ -13,8 +13,17 @@ from ..body import Body, Step
 from ..loaded import Loaded, Port
 from ..names import attribute_names, free_name
 from ..states import paired
-from . import aten_layers  # noqa: F401  (it registers its rules)
+from . import (  # noqa: F401  (they register their rules)
+    aten_attention,
+    aten_elementwise,
+    aten_indexing,
+    aten_layers,
+    aten_reductions,
+    aten_resize,
+    aten_spectral,
+)
 from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
+from .aten_indexing import WRITTEN_BACK, written_back
 from .shapes import ports_of
 from .values import Applied, GraphStep, Ref, Slot, call_layer
 
@@ -46,6 +55,7 @@ class Graph:
         self._changed: dict[Ref, Ref] = {}
         self._views: dict[Ref, list[Ref]] = {}
         self._stale: set[Ref] = set()
+        self._made_by: dict[Ref, tuple[str, Ref, tuple[Any, ...]]] = {}
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -102,10 +112,21 @@ class Graph:
         if isinstance(first, Ref):
             if in_place:
                 self.change(first, result)
-            elif name in VIEWS:
+            elif name in VIEWS or (name == "__getitem__" and first.base):
                 result.base = first.base or first
                 self._views.setdefault(result.base, []).append(result)
+                if name in WRITTEN_BACK and not kwargs:
+                    self._made_by[result] = name, first, tuple(args[1:])
         return result
+
+    def unpacked(self, values: Ref, number: int) -> list[Ref]:
+        """The elements of a list that is known when the model runs; of views, if it is one of views."""
+        results = self.step("unpack", Applied(tuple, (values,)), number)
+        if values.base:
+            for each in results:
+                each.base = values.base
+            self._views.setdefault(values.base, []).extend(results)
+        return results
 
     def lacks(self, what: str, outputs: int = 1) -> Any:
         """Notes a part of the model that is not there; returns values in place of its results."""
@@ -130,17 +151,30 @@ class Graph:
                 walk += [(each, depth + 1) for each in inner]
 
     def change(self, value: Ref, result: Ref) -> None:
-        """Notes that a tensor is changed in place, to a result. Other views of its memory may not be used any more.
+        """Notes that a tensor is changed in place, to a result.
+
+        The tensors that it is a view of are changed too. Further views of its memory may not be used any more.
 
         Raises:
             ContentError: it is a parameter.
         """
-        if value in self.contents:
-            raise ContentError(f"it changes {self.contents[value][0]!r} in place")
         root = value.base or value
-        self._stale.update(each for each in (root, *self._views.get(root, ())) if each is not value)
-        self._changed[value] = result
-        result.base = root if value.base else None
+        if changed := next((each for each in (value, root) if each in self.contents), None):
+            raise ContentError(f"it changes {self.contents[changed][0]!r} in place")
+        after = {value: result}
+        while value in self._made_by:
+            name, source, args = self._made_by[value]
+            source = self.current(source)
+            (whole,) = self.step(f"write_{name}", Applied(written_back, (name, source, result, args)), 1)
+            self._made_by[result] = name, source, args
+            value, result = source, whole
+            after[value] = result
+        views = self._views.setdefault(root, [])
+        self._stale.update(each for each in (root, *views) if each not in after and each not in self._changed)
+        self._changed |= after
+        for each in after.values():
+            each.base = root
+        views += after.values()
 
     def _check(self, value: Any) -> None:
         if isinstance(value, Ref) and value in self._stale:
@@ -154,6 +188,7 @@ class Graph:
 
         def slot(value: Any) -> Any:
             if isinstance(value, Ref):
+                value = self.current(value)
                 self._check(value)
                 if value not in numbers:
                     numbers[value] = Slot(len(inputs))

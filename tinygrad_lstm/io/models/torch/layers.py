@@ -13,14 +13,12 @@ from tinygrad_lstm.models.cells import CELLS
 from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import nn
-from ....nn.containers import Function
 from ....printable import printable
 from ...errors import ContentError, shown
 from ...torch.names import from_torch
 from ...torch.pickled import NumpyArray, Tensor
 from ...torch.reparametrised import plain_weights
-from .aten import RULES
-from .values import Applied, Slot
+from .op_layers import OP_LAYERS, PADDED, OpLayer
 
 __all__ = ["Ties", "memory_of", "unmangled", "RESULTS", "UnsupportedSettingError", "layer_of", "torch_type"]
 
@@ -68,37 +66,6 @@ class UnsupportedSettingError(ContentError):
     """A setting of a known type that our module of this type does not have."""
 
 
-def _padded(settings: Mapping[str, Any], mode: str) -> nn.Module:
-    sizes = settings["padding"]
-    return Function(Applied(RULES["pad"], (Slot(0), tuple(sizes), mode, settings.get("value", 0.0))))
-
-
-def _upsample(settings: Mapping[str, Any]) -> nn.Module:
-    if settings["mode"] != "nearest":
-        raise UnsupportedSettingError(f"Upsample with mode={settings['mode']!r:.40}")
-    return Function(Applied(RULES["interpolate"], (Slot(0), settings["size"], settings["scale_factor"])))
-
-
-# Types without parameters that are functions here.
-_FUNCTIONS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "Hardswish": lambda settings: Function(RULES["hardswish"]),
-    "Softmin": lambda settings: Function(Applied(RULES["softmin"], (Slot(0), settings["dim"]))),
-    "Threshold": lambda settings: Function(
-        Applied(RULES["threshold"], (Slot(0), settings["threshold"], settings["value"]))
-    ),
-    "Unflatten": lambda settings: Function(
-        Applied(RULES["unflatten"], (Slot(0), settings["dim"], tuple(settings["unflattened_size"])))
-    ),
-    "Upsample": lambda settings: _upsample(settings),
-    "ConstantPad1d": lambda settings: _padded(settings, "constant"),
-    "ZeroPad1d": lambda settings: _padded(settings, "constant"),
-    "ReflectionPad1d": lambda settings: _padded(settings, "reflect"),
-    "ReplicationPad1d": lambda settings: _padded(settings, "replicate"),
-    "CircularPad1d": lambda settings: _padded(settings, "circular"),
-}
-_FUNCTIONS |= {f"{kind[:-2]}2d": made for kind, made in _FUNCTIONS.items() if kind.endswith("Pad1d")}
-
-
 def unmangled(name: str) -> str:
     """A name in the code of a TorchScript archive, as it is in Python."""
     return _MANGLED.sub("", name).removeprefix("__torch__.")
@@ -126,8 +93,10 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
         UnsupportedSettingError: a setting is not supported.
         ContentError: a setting is missing or damaged, or an array has an invalid shape.
     """
-    if kind not in {*NETWORKS, *_CELLS, *_PLAIN, *_FUNCTIONS, "InstanceNorm1d"}:
+    if kind not in {*NETWORKS, *_CELLS, *_PLAIN, *OP_LAYERS}:
         return None
+    if kind in PADDED and settings.get("padding_mode", "zeros") != "zeros":
+        kind, settings = PADDED[kind], {**settings, "padding_mode": "zeros", "mode": settings["padding_mode"]}
     if other := [name for name, value in _FIXED.items() if name in settings and settings[name] != value]:
         raise UnsupportedSettingError(f"{kind} with {', '.join(f'{name}={settings[name]!r:.40}' for name in other)}")
     arrays, faults = plain_weights(arrays)
@@ -136,10 +105,8 @@ def layer_of(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostAr
     try:
         if kind in NETWORKS:
             return _recurrent(kind, settings, arrays)
-        if kind in _FUNCTIONS:
-            return _FUNCTIONS[kind](settings)
-        if kind == "InstanceNorm1d":
-            return _instance_norm(settings, arrays)
+        if kind in OP_LAYERS:
+            return OpLayer(kind, settings, arrays)
         return _cell(kind, settings, arrays) if kind in _CELLS else _plain(kind, settings, arrays)
     except KeyError as error:
         raise ContentError(f"{kind}: missing {shown(str(error.args[0]))}") from error
@@ -200,15 +167,6 @@ def _cell(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray
         raise UnsupportedSettingError(f"{kind} with nonlinearity={settings['nonlinearity']!r:.40}")
     made = _CELLS[kind](arrays["weight_ih"].shape[1], arrays["weight_hh"].shape[1])
     return _with_arrays(made, from_torch(arrays))
-
-
-def _instance_norm(settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:
-    """A group for each channel; without running statistics."""
-    if settings["track_running_stats"]:
-        raise UnsupportedSettingError("InstanceNorm1d with track_running_stats=True")
-    number = arrays["weight"].size if "weight" in arrays else int(settings["num_features"])
-    made = nn.GroupNorm(number, number, float(settings["eps"]), affine="weight" in arrays)
-    return _with_arrays(made, arrays)
 
 
 def _plain(kind: str, settings: Mapping[str, Any], arrays: Mapping[str, HostArray]) -> nn.Module:

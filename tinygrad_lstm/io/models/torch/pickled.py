@@ -23,6 +23,7 @@ from .values import Applied, call_layer
 __all__ = ["Parts", "loaded_pickle"]
 
 DEEPEST = 50
+_CONTAINERS = ("ModuleDict", "ModuleList", "Sequential")
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
@@ -69,6 +70,8 @@ def loaded_pickle(path: Path, contents: TorchContents) -> Module:
         named = f"{len(found)} models" if found else "only arrays"
         raise ContentError(f"a file of PyTorch that has {named}; tg.io.load_weights reads the arrays")
     root = _unwrapped(found[0])
+    if str(root.name).startswith("__torch__."):
+        raise ContentError("a TorchScript archive without its code")
     builder = _Builder(contents)
     kind = torch_type(str(root.name))
     if kind == "Sequential":
@@ -118,8 +121,11 @@ class _Builder:
             self.known += made is not None
         except ContentError as error:
             self.unknown.append(f"{path or 'the model'} ({error})")
+            made = self._container(record, "", attributes, path, depth)
         if made is None:
             made = self._container(record, kind, attributes, path, depth)
+            if kind not in _CONTAINERS:
+                self.unknown.append(f"{path or 'the model'} ({shown(str(record.name))})")
         self._made[record] = made
         return made
 
@@ -136,7 +142,6 @@ class _Builder:
             for name, child in children.items():
                 setattr(listed, name, child)
             return listed
-        self.unknown.append(f"{path or 'the model'} ({shown(str(record.name))})")
         made = Parts(printable(str(record.name)))
         own: dict[str, Any] = {
             name: value

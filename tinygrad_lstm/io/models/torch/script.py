@@ -24,6 +24,7 @@ from .code import Class, Code, traced_settings
 from .graph import Graph, MissingPartsError
 from .layers import RESULTS, Ties, UnsupportedSettingError, layer_of, memory_of, torch_type, unmangled
 from .recurrent import call_packed, pack, pad_packed, recurrent_op
+from .transformers import TRANSFORMERS, transformed
 from .values import Applied, Ref, call_layer
 
 __all__ = ["loaded_script"]
@@ -178,6 +179,10 @@ class _Reader:
                 if self._class(owner).settings.get("inplace") is True and isinstance(args[0], Ref):
                     self.graph.change(args[0], result)
                 return result
+            code = self._class(owner).methods.get(method.name)
+            # A traced layer has the branches that were taken, and no arguments with a default.
+            if (kind := torch_type(_type(owner))) in TRANSFORMERS and code is not None and code.args.defaults:
+                return self._transformed(kind, owner, args, kwargs)
         function = self._class(owner).methods.get(method.name)
         if function is None:
             raise ContentError(f"damaged: a {shown(_type(owner))} has no {shown(method.name)}")
@@ -188,6 +193,21 @@ class _Reader:
             return self.graph.lacks(f"{error} in {method.name} of a {shown(_type(owner))}")
         finally:
             self.graph.origin = before
+
+    def _transformed(self, kind: str, owner: Record, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        def call(module: Record, name: str, *given: Any) -> Any:
+            return self._method(_Method(module, name), given, {})
+
+        def add(x: Any, y: Any) -> Any:
+            return self.graph.apply("add", [x, y], {})
+
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise ContentError("refuses modules that are nested so deep")
+        try:
+            return transformed(kind, owner, args[0], args[1:], kwargs, self._attribute, call, add)
+        finally:
+            self._depth -= 1
 
     def _layer_call(self, kind: str, layer: Ref, args: Sequence[Any]) -> Any:
         args = [*args]
@@ -261,7 +281,7 @@ class _Reader:
                     value.label = name
             case ast.Tuple(targets) | ast.List(targets):
                 if isinstance(value, Ref):
-                    value = self.graph.step("unpack", Applied(tuple, (value,)), len(targets))
+                    value = self.graph.unpacked(value, len(targets))
                 if not isinstance(value, list | tuple) or len(value) != len(targets):
                     raise ContentError("damaged: values do not match their names")
                 for part, each in zip(targets, value, strict=True):
@@ -359,7 +379,7 @@ class _Reader:
                 return self.graph.current(self._attribute(owner, attribute))
             case (("int" | "float" | "bool"), [value]):
                 if isinstance(value, Ref):
-                    return value
+                    return self.graph.apply("prim.truncated", [value], {}) if name == "int" else value
                 return {"int": int, "float": float, "bool": bool}[name](value)
             case (("torch.device" | "torch.warn" | "print"), _):
                 return None
@@ -374,8 +394,8 @@ class _Reader:
                 return (packed, None, None, None)
             case "__torch__.torch.nn.utils.rnn.pad_packed_sequence", [(packed, *_), *settings]:
                 return tuple(self.graph.step("pad_packed", Applied(pad_packed, (packed, *settings), named), 2))
-        if unmangled(name) == "torch.nn.functional.interpolate" and _settings_of(values, named, "mode", 3) == "nearest":
-            return self.graph.apply("interpolate", values[:3], {})
+        if (whole := unmangled(name).removeprefix("torch.nn.functional.")) in _WHOLE:
+            return self.graph.apply(_WHOLE[whole], values, named)
         if name.startswith("__torch__."):
             function = self.code.function(name)
             if function is None:
@@ -406,6 +426,12 @@ class _Reader:
             raise ContentError(f"damaged: it has no constant {shown(name)}") from error
 
 
+_WHOLE = {
+    **{name: name for name in ("interpolate", "group_norm", "local_response_norm")},
+    "embedding_bag": "functional.embedding_bag",
+}
+"""The functions of torch.nn.functional that are ops here: their code has branches that depend on shapes."""
+
 _NUMBERS = {"inf": float("inf"), "nan": float("nan")}
 
 
@@ -415,11 +441,6 @@ def _structured(kind: str, results: Sequence[Ref]) -> Any:
     if not others:
         return first
     return (first, tuple(others)) if len(others) > 1 else (first, *others)
-
-
-def _settings_of(values: Sequence[Any], named: Mapping[str, Any], name: str, place: int) -> Any:
-    """An argument, by its name or place."""
-    return named.get(name, values[place] if place < len(values) else None)
 
 
 def _as_tuples(value: Any) -> Any:

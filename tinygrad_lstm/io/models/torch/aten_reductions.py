@@ -1,0 +1,123 @@
+"""PyTorch's functions that reduce dimensions, or normalize along one.
+
+Reference: PyTorch's `aten/src/ATen/native/native_functions.yaml`.
+"""
+
+from typing import Any
+
+from .... import ops
+from ...._tensor import Tensor
+from .aten import aten, dims_of, dtype_of
+
+__all__: list[str] = []
+
+
+def _cast(x: Tensor, dtype: Any) -> Tensor:
+    """x in a dtype, if one is given; a bool instead is the half_to_float of `_softmax`."""
+    return x if dtype is None or isinstance(dtype, bool) else x.astype(dtype_of(dtype))
+
+
+@aten("sum")
+def sum_(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.sum(_cast(x, dtype), dims_of(dim), keepdim)
+
+
+@aten("mean")
+def mean(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.mean(_cast(x, dtype), dims_of(dim), keepdim)
+
+
+@aten("var")
+def var(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
+    return ops.var(x, dims_of(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+
+
+@aten("std")
+def std(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
+    return ops.std(x, dims_of(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+
+
+@aten("var_mean")
+def var_mean(
+    x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    return var(x, dim, unbiased, keepdim, correction), mean(x, dim, keepdim)
+
+
+@aten("std_mean")
+def std_mean(
+    x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    return std(x, dim, unbiased, keepdim, correction), mean(x, dim, keepdim)
+
+
+@aten("prod")
+def prod(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.prod(_cast(x, dtype), dim, keepdim)
+
+
+@aten("nansum")
+def nansum(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    return sum_(ops.where(ops.isnan(x), 0.0, x), dim, keepdim, dtype)
+
+
+@aten("nanmean")
+def nanmean(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    return nansum(x, dim, keepdim, dtype) / sum_((~ops.isnan(x)).astype(x.dtype), dim, keepdim)
+
+
+@aten("count_nonzero")
+def count_nonzero(x: Tensor, dim: Any = None) -> Any:
+    return sum_(x != 0, dim)
+
+
+@aten("aminmax")
+def aminmax(x: Tensor, dim: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return ops.amin(x, dim, keepdim), ops.amax(x, dim, keepdim)
+
+
+@aten("kthvalue")
+def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    found = ops.sort(x, dim)
+    values, indices = (each.narrow(dim, k - 1, 1) for each in found)
+    return (values, indices) if keepdim else (ops.squeeze(values, dim), ops.squeeze(indices, dim))
+
+
+@aten("any")
+def any_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return ops.any(x, dims_of(dim), keepdim)
+
+
+@aten("all")
+def all_(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return ops.all(x, dims_of(dim), keepdim)
+
+
+@aten("max")
+def max_(x: Any, *others: Any) -> Any:
+    return ops.max(x, *others) if isinstance(x, Tensor) else max(x, *others)
+
+
+@aten("min")
+def min_(x: Any, *others: Any) -> Any:
+    return ops.min(x, *others) if isinstance(x, Tensor) else min(x, *others)
+
+
+@aten("cumsum")
+def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.cumsum(_cast(x, dtype), dim)
+
+
+@aten("norm", "linalg_vector_norm", "linalg_norm", "frobenius_norm")
+def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    return ops.norm(x, 2 if p is None else p, dims_of(dim), keepdim)
+
+
+@aten("softmax", "_softmax")
+def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.softmax(_cast(x, dtype), dim)
+
+
+@aten("log_softmax", "_log_softmax")
+def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    return ops.log_softmax(_cast(x, dtype), dim)

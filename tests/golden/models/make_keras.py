@@ -120,6 +120,17 @@ def shared(k: Any) -> Any:
     )
 
 
+def reused(k: Any) -> Any:
+    """A layer that is in two models, and a model that is in two models."""
+    l = k.layers
+    dense, inner, first, second = l.Dense(2, name="dense"), k.Input((4, 3)), k.Input((4, 3)), k.Input((4, 3))
+    part = k.Model(inner, l.GRU(2, return_sequences=True)(inner), name="part")
+    one = k.Model(first, l.LSTM(2)(dense(part(first))), name="one")
+    two = k.Model(second, l.Flatten()(dense(part(second))), name="two")
+    x = k.Input((4, 3), name="x")
+    return k.Model(x, l.Concatenate()([one(x), two(x)]))
+
+
 def pictures(k: Any) -> Any:
     """Convolutional LSTMs over pictures and over rows."""
     l = k.layers
@@ -146,6 +157,7 @@ MODELS: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
     "cells": (cells, ["keras3.keras", "keras2.keras"]),
     "encoder": (encoder, ["keras3.keras", "keras3.h5", "keras2.keras"]),
     "shared": (shared, ["keras3.keras", "keras2.h5"]),
+    "reused": (reused, ["keras3.keras", "keras2.keras", "keras2.h5"]),
     "pictures": (pictures, ["keras3.keras", "keras2.keras"]),
     "cudnn": (cudnn, ["keras2.h5"]),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_models import model_path
 from keras_files import Arrays, Config, layer, model, write_hdf5, write_keras
 
 import tinygrad_lstm as tg
@@ -370,6 +371,29 @@ def test_a_shared_layer_is_one(tmp_path: Path) -> None:
     first, second = found(np.ones((1, 3), "f4"), np.zeros((1, 3), "f4"))
     assert (first.tolist(), second.tolist()) == ([[2.0, 2.0]], [[1.0, 1.0]])
     assert len(list(found.parameters())) == 2
+
+
+@pytest.mark.parametrize("name", ["keras3_reused", "keras2_reused", "keras2_reused_h5"])
+def test_what_two_models_have_in_common_is_one(name: str) -> None:
+    """A layer and a model that are in two models: the file has their arrays once, or, as `.h5`, twice."""
+    found = tg.io.load_model(model_path(name))
+    assert found.one.part is found.two.part and found.one.dense is found.two.dense
+    assert {each.split(".")[0] for each, _ in found.named_parameters()} == {"one"}
+
+
+def test_layers_of_the_same_name_and_settings_are_not_confused(tmp_path: Path) -> None:
+    """Of two layers that are alike, a third one could be either: its arrays must be in the file."""
+    parts = [
+        {**model({**layer("Dense", name="d", units=3), **mark}), "name": name}
+        for name, mark in (("a", {}), ("b", {}), ("c", {"shared_object_id": 7}))
+    ]
+    for each in parts:
+        each["config"]["name"] = each["name"]
+    paths = [f"layers/sequential{end}/layers/dense/vars" for end in ("", "_1", "_2")]
+    arrays = {f"{path}/{k}": np.full((3, 3)[: 2 - k], float(n), "f4") for n, path in enumerate(paths) for k in (0, 1)}
+    assert len(list(loaded(tmp_path, sequential(*parts), dict(arrays)).parameters())) == 6
+    lacking = {name: array for name, array in arrays.items() if not name.startswith(paths[2])}
+    assert "missing 'layers/sequential_2/layers/dense/vars/0'" in refusal(tmp_path, sequential(*parts), lacking)
 
 
 # -- operations --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from ...._tensor import Tensor
 from ....nn import Module
 from .dropping import Dropping, dropping_of
 from .recurrent import RECURRENT, Sequences, cell_slots, flat_states, network_of_layer, settings_of_layer
-from .rules import Layer, Slot, Spec, UnsupportedError, built, register_kind, slots_of
+from .rules import Layer, UnsupportedError, built, register_kind, slots_of
+from .spec import Slot, Spec
 
 __all__: list[str] = []
 

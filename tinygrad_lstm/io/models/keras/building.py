@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from . import (  # noqa: F401  (rules)
 )
 from .graph import graph_of
 from .network import Network
-from .rules import Slot, Spec, UnsupportedError, slots_of
+from .rules import UnsupportedError, slots_of
+from .spec import Slot, Spec, sharing_of
 from .weights import arrays_of
 
 __all__ = ["built", "model_of"]
@@ -75,6 +77,7 @@ def built(
             "tg.io.load_weights reads"
         )
     model = Spec(config["class_name"], "", layer_config(config), "", major_version(version))
+    model = replace(model, shared=sharing_of(model))
     slots: dict[str, list[Slot]] = {}
     supported = True
     for name, spec in graph_of(model).layers.items():

@@ -22,8 +22,9 @@ from .convolution import kernel_outside_in, padding_ends, per_dim
 from .core import parameter
 from .functions import activation_function
 from .recurrent import Sequences, cell_slots, layer_of, runner_of
-from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+from .rules import Layer, UnsupportedError, register_kind
 from .shaping import padded
+from .spec import Slot, Spec
 
 __all__: list[str] = []
 

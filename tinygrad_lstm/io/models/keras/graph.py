@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ...errors import ContentError, shown
-from .rules import Spec, is_known
+from .rules import is_known
+from .spec import Spec
 
 __all__ = ["Graph", "Invocation", "Ref", "graph_of", "leaves", "mapped"]
 

@@ -13,8 +13,9 @@ from tinygrad_lstm.backends.base import HostArray
 from ...._tensor import Tensor
 from ...errors import shown
 from .operations import OPERATIONS, normalized
-from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+from .rules import Layer, UnsupportedError, register_kind
 from .shape_operations import get_item
+from .spec import Slot, Spec
 
 __all__: list[str] = []
 

@@ -17,8 +17,6 @@ from ..names import attribute_names
 from .graph import Invocation, Ref, graph_of, leaves, mapped
 from .rules import (
     Layer,
-    Slot,
-    Spec,
     UnsupportedError,
     built,
     collected,
@@ -27,6 +25,7 @@ from .rules import (
     settings_of,
     slots_of,
 )
+from .spec import Slot, Spec
 
 __all__ = ["Network"]
 

@@ -12,7 +12,8 @@ from tinygrad_lstm.backends.base import HostArray
 from ...errors import shown
 from . import shape_operations  # noqa: F401  (it registers operations)
 from .operations import OPERATIONS
-from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+from .rules import Layer, UnsupportedError, register_kind
+from .spec import Slot, Spec
 
 __all__: list[str] = []
 

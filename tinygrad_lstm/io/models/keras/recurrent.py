@@ -18,7 +18,8 @@ from ...errors import ContentError
 from ...file_layers import network_of
 from ...keras.config import Settings, one_direction
 from .dropping import Dropping, dropping_of
-from .rules import Layer, Slot, Spec, UnsupportedError, register_kind
+from .rules import Layer, UnsupportedError, register_kind
+from .spec import Slot, Spec
 
 __all__ = [
     "RECURRENT",
@@ -203,15 +204,20 @@ class _Runner:
     def build(self, spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
         networks, dropping = [], []
         for cell in self._cells(spec):
-            settings = one_direction(
-                {"class_name": "RNN", "config": {"cell": {"class_name": cell.class_name, "config": cell.config}}},
-                spec.keras,
-            )
-            networks.append(network_of_layer(settings, [{s.role: arrays[s.path] for s in cell_slots(cell, cell.path)}]))
+            networks.append(self._network(cell, spec.keras, arrays))
             dropping.append(dropping_of(cell.config, len(networks[-1].activations) > 1))
         states = sum(len(network.STATES) for network in networks)
         run = runner_of(spec.config, dropping)
         return layer_of(run, networks[0] if len(networks) == 1 else Stack(networks), states)
+
+    def _network(self, cell: Spec, keras: int, arrays: Mapping[str, HostArray]) -> Any:
+        found = cell.shared.get(cell.path)
+        if found is None:
+            described = {"class_name": cell.class_name, "config": cell.config}
+            settings = one_direction({"class_name": "RNN", "config": {"cell": described}}, keras)
+            found = network_of_layer(settings, [{s.role: arrays[s.path] for s in cell_slots(cell, cell.path)}])
+            cell.shared.keep(cell.path, found)
+        return found
 
     def _cells(self, spec: Spec) -> list[Spec]:
         cell = spec.within(spec.config.get("cell"), "cell")

@@ -28,13 +28,12 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ....nn import Module
 from ...errors import ContentError, shown
-from ...keras.config import OF_ANY_LAYER, is_custom, is_layer, layer_config, snake_case
+from ...keras.config import OF_ANY_LAYER
+from .spec import Slot, Spec
 
 __all__ = [
     "Kind",
     "Layer",
-    "Slot",
-    "Spec",
     "UnsupportedError",
     "Weights",
     "built",
@@ -54,9 +53,6 @@ _NOT_TRAINED = {"moving_mean", "moving_variance", "mean", "variance", "count", "
 
 _WITHOUT_EFFECT = re.compile(r".*_(initializer|regularizer|constraint)|seed|rng|build_config|lora_rank|lora_alpha")
 
-_DEEPEST = 40
-"""How many models and wrappers may be within each other."""
-
 
 class UnsupportedError(Exception):
     """What layers compute that cannot be built.
@@ -68,103 +64,6 @@ class UnsupportedError(Exception):
     def __init__(self, *reasons: str) -> None:
         super().__init__(*reasons)
         self.reasons = reasons
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A layer as the config describes it.
-
-    Attributes:
-        class_name: Keras's name of its class.
-        module: the Python module of the class; empty if the config does not have it.
-        config: its settings.
-        path: the path of its variables in files of Keras 3, such as "layers/lstm_1".
-        keras: the major version of Keras that wrote it.
-        operation: whether it is known to be a function, though its module does not say it.
-        custom: whether the class is user-defined, though it may have the name of one of Keras's.
-        trainable: whether it and all layers around it are trainable.
-        depth: the number of layers around it.
-    """
-
-    class_name: str
-    module: str
-    config: Mapping[str, Any]
-    path: str
-    keras: int
-    operation: bool = False
-    custom: bool = False
-    trainable: bool = True
-    depth: int = 0
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return str(self.config.get("name", ""))
-
-    @property
-    def is_operation(self) -> bool:
-        """Whether it is a function of Keras 3 or 2 that a functional model calls, not a layer."""
-        return (
-            self.operation
-            or ".ops." in self.module
-            or self.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
-        )
-
-    def within(self, config: Any, path: str) -> Spec:
-        """A layer within this one, given what the config has for it.
-
-        Raises:
-            ContentError: it is not a layer, or layers are nested too deeply.
-        """
-        if not is_layer(config):
-            raise ContentError(f"the layer {shown(self.name)} contains something that is not a layer")
-        if self.depth >= _DEEPEST:
-            raise ContentError(f"its layers are nested more than {_DEEPEST} deep")
-        settings = layer_config(config)
-        return Spec(
-            config["class_name"],
-            str(config.get("module") or ""),
-            settings,
-            f"{self.path}/{path}".removeprefix("/"),
-            self.keras,
-            False,
-            is_custom(config),
-            self.trainable and settings.get("trainable") is not False,
-            self.depth + 1,
-        )
-
-    def within_list(self, key: str) -> list[Spec]:
-        """The layers in a list that is one of the settings, with the paths of Keras 3: "cells/lstm_cell_1"."""
-        given = self.config.get(key)
-        if not isinstance(given, list) or not given:
-            raise ContentError(f"the layer {shown(self.name)} has no {key}")
-        used: Counter[str] = Counter()
-        found = []
-        for each in given:
-            stem = snake_case(str(each.get("class_name"))) if isinstance(each, dict) else ""
-            found.append(self.within(each, f"{key}/{stem}_{used[stem]}" if used[stem] else f"{key}/{stem}"))
-            used[stem] += not found[-1].is_operation
-        return found
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An array that a layer needs.
-
-    Attributes:
-        path: its path in a file of Keras 3, such as "layers/lstm_1/cell/vars/0".
-        role: its name in Keras, such as "kernel"; of several versions, separated by "|".
-        trainable: whether it is among the layer's trainable weights, which older files list first.
-    """
-
-    path: str
-    role: str
-    trainable: bool
-
-    @property
-    def roles(self) -> list[str]:
-        """The names that it has in versions of Keras."""
-        return self.role.split("|")
 
 
 @dataclass(frozen=True)
@@ -319,12 +218,17 @@ def slots_of(spec: Spec) -> list[Slot]:
 def built(spec: Spec, arrays: Mapping[str, HostArray]) -> Layer:
     """A layer, given arrays by their paths. A layer that is not trainable has parameters without gradients.
 
+    A layer that is shared, such as one of two models within a model, is built once.
+
     Raises:
         UnsupportedError: it, or layers within it, compute what cannot be built.
         ContentError: its settings are invalid, or do not agree with its arrays.
     """
-    with naming_layer(spec):
-        made = kind_of(spec).build(spec, arrays)
+    made: Layer | None = spec.shared.get(spec.path)
+    if made is None:
+        with naming_layer(spec):
+            made = kind_of(spec).build(spec, arrays)
+        spec.shared.keep(spec.path, made)
     if made.module is not None and not spec.trainable:
         made.module.requires_grad_(False)
     return made

@@ -10,7 +10,8 @@ from tinygrad_lstm.backends.base import HostArray
 
 from .... import ops
 from ...._tensor import Tensor
-from .rules import Layer, Slot, Spec, UnsupportedError, built, register_kind, slots_of
+from .rules import Layer, UnsupportedError, built, register_kind, slots_of
+from .spec import Slot, Spec
 
 __all__: list[str] = []
 

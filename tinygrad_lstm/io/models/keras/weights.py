@@ -10,7 +10,7 @@ from ...errors import ContentError, shown
 from ...keras.file import KerasFile
 from ...keras.hdf5 import Hdf5Contents
 from ...keras.layers import GENERATORS, OPTIMIZERS, counted_once, listed_names
-from .rules import Slot
+from .spec import Slot
 
 __all__ = ["arrays_of", "check_arrays"]
 

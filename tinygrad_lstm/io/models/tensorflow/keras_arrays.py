@@ -9,7 +9,8 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import shown
 from ..keras.graph import graph_of
-from ..keras.rules import Spec, slots_of
+from ..keras.rules import slots_of
+from ..keras.spec import Spec
 from ..keras.weights import check_arrays
 
 __all__ = ["arrays_by_layer"]

@@ -1,6 +1,7 @@
 """`print(model)`: a readable program with the shapes of results."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,3 +109,49 @@ def test_a_slow_model_is_printed_with_the_shapes_of_its_first_steps(
 def test_a_model_of_huge_inputs_is_printed_without_shapes(path: Path) -> None:
     model = tg.io.load_model(saved(path, [helper.make_node("Tanh", ["x"], ["y"])], [10**9, 10**9], {}, "y"))
     assert "  y = Tanh(x)" in repr(model).splitlines()
+
+
+HUGE = 2**26
+GROWING: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "Expand": (["h", "n"], {"n": np.array([HUGE])}),
+    "Tile": (["h", "n"], {"n": np.array([HUGE])}),
+    "ConstantOfShape": (["n"], {"n": np.array([HUGE])}),
+    "Pad": (["h", "n"], {"n": np.array([0, HUGE])}),
+    "Range": (["zero", "n", "one"], {"n": np.array(HUGE), "zero": np.array(0), "one": np.array(1)}),
+    "OneHot": (["zeros", "n", "v"], {"n": np.array(HUGE), "zeros": np.zeros(1, "int64"), "v": np.ones(2, "float32")}),
+    "Resize": (["h", "", "", "n"], {"n": np.array([HUGE])}),
+}
+
+
+@pytest.mark.parametrize("op", GROWING)
+def test_a_result_as_large_as_a_file_says_is_not_computed(path: Path, op: str) -> None:
+    inputs, arrays = GROWING[op]
+    nodes = [helper.make_node("Tanh", ["x"], ["h"]), helper.make_node(op, inputs, ["y"])]
+    model = tg.io.load_model(saved(path, nodes, [1], arrays, "y"))
+    assert_small(model, "  y = ")
+
+
+@pytest.mark.parametrize(("op", "shapes"), [("Add", ([-1, 1], [1, -1])), ("MatMul", ([-1, 1], [1, -1]))])
+def test_a_result_that_is_larger_than_its_inputs_is_not_computed(path: Path, op: str, shapes: Any) -> None:
+    arrays = {"a": np.array(shapes[0]), "b": np.array(shapes[1])}
+    reshaped = [helper.make_node("Reshape", ["x", name], [f"x{name}"]) for name in arrays]
+    model = tg.io.load_model(saved(path, [*reshaped, helper.make_node(op, ["xa", "xb"], ["y"])], [2**13], arrays, "y"))
+    assert_small(model, "  y = ")
+
+
+def assert_small(model: Any, begin: str) -> None:
+    tracemalloc.start()
+    lines = repr(model).splitlines()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert any(line.startswith(begin) for line in lines) and most < 2**24
+
+
+def test_arrays_of_the_file_may_be_large(path: Path) -> None:
+    """Then results are as large."""
+    arrays = {"w": np.ones((2**12, 2**11), "float32"), "i": np.array([3])}
+    nodes = [helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("Gather", ["t", "i"], ["g"])]
+    nodes.append(helper.make_node("MatMul", ["x", "t"], ["h"]))
+    nodes.append(helper.make_node("Add", ["h", "g"], ["y"]))
+    lines = repr(tg.io.load_model(saved(path, nodes, ["B", 2**11], arrays, "y"))).splitlines()
+    assert lines[-2] == "  y (B, 4096) = Add(h, g)"

@@ -1,10 +1,10 @@
 """What a loaded model computes: named steps, one after the other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers, is_float
 from ..._tensor import Tensor
 from ...mode import mode
 
-__all__ = ["Body", "Step", "captured", "computing_in", "floats_as", "plain_array", "watching"]
+__all__ = ["Body", "Step", "Watcher", "captured", "computing_in", "floats_as", "plain_array", "watching"]
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,22 @@ class Body:
         values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
         dtype = _COMPUTED_IN.get()
         if seen is not None and not self.steps:
-            seen(_NOTHING, ())
+            seen.before(_NOTHING, ())
         for step, unused in zip(self.steps, self._unused_after, strict=True):
             if tracer is not None:
                 tracer.see_part(step.origin or step.op)
+            arguments = [values[name] for name in step.inputs]
             try:
-                result = step.function(*[values[name] for name in step.inputs])
+                if seen is not None:
+                    seen.before(step, arguments)
+                result = step.function(*arguments)
             except Exception as error:
                 error.add_note(f"in {step.origin or step.op}")
                 raise
             if dtype is not None:
                 result = floats_as(dtype, result)
             if seen is not None:
-                seen(step, result)
+                seen.after(step, result)
             if len(step.outputs) == 1:
                 values[step.outputs[0]] = result
             else:
@@ -110,7 +113,15 @@ def captured(*bodies: Body) -> tuple[str, ...]:
     return tuple(found)
 
 
-_WATCHED: ContextVar[Callable[[Step, Any], None] | None] = ContextVar("watched steps", default=None)
+class Watcher(Protocol):
+    """What `watching` calls, before and after each step."""
+
+    def before(self, step: Step, arguments: Sequence[Any]) -> None: ...
+
+    def after(self, step: Step, result: Any) -> None: ...
+
+
+_WATCHED: ContextVar[Watcher | None] = ContextVar("watched steps", default=None)
 
 
 _NOTHING = Step("", tuple, (), ())
@@ -118,9 +129,9 @@ _NOTHING = Step("", tuple, (), ())
 
 
 @contextmanager
-def watching(seen: Callable[[Step, Any], None]) -> Iterator[None]:
-    """In a `with` block, bodies show each step and its result to a function."""
-    token = _WATCHED.set(seen)
+def watching(watcher: Watcher) -> Iterator[None]:
+    """In a `with` block, bodies show each step to a watcher, with its arguments and its result."""
+    token = _WATCHED.set(watcher)
     try:
         yield
     finally:

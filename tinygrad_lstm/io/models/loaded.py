@@ -25,12 +25,9 @@ from ...nn import Module, Parameter
 from ...printable import printable
 from .body import Body, computing_in, floats_as, plain_array
 from .names import identifiers, is_batch
-from .printing import program_lines, shapes_by_step
+from .printing import MOST_PRINTED, program_lines, shapes_by_step
 
 __all__ = ["Loaded", "Port"]
-
-MOST_PRINTED = 2**22
-"""The most elements of the inputs with which `print` runs a model, to know shapes."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +324,10 @@ class Loaded(Module):
         yield from (f"  {line}" for line in lines)
         yield printable(f"  outputs: {', '.join(self.body.outputs)}")
 
+    def _size(self) -> int:
+        """The number of elements of the parameters, buffers and constants."""
+        return sum(each.size for own in (self.parameters(), self.buffers(), self._constants.values()) for each in own)
+
     def _shapes(self) -> dict[int, tuple[str, ...]]:
         """The shapes of results, by the identities of steps, as far as the model runs with random inputs."""
         names = dict.fromkeys(length for lengths in self.free_lengths().values() for length in lengths.values())
@@ -338,7 +339,7 @@ class Loaded(Module):
             return self(**self._examples(lengths, 1)) if size <= MOST_PRINTED else None
 
         try:
-            return shapes_by_step(tuple(names), run)
+            return shapes_by_step(tuple(names), run, MOST_PRINTED + 2 * self._size())
         finally:
             for module in training:
                 module.training = True

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import random
 import time
 import warnings
@@ -18,7 +19,7 @@ from ...random import forked_draws
 from .body import Body, Step, watching
 from .names import is_batch
 
-__all__ = ["lengths_of_runs", "program_lines", "shapes_by_step"]
+__all__ = ["MOST_PRINTED", "lengths_of_runs", "program_lines", "shapes_by_step"]
 
 LONGEST = 8  # the longest array that is shown
 MOST_FACTOR = 1024  # the largest number in the expression of a length
@@ -27,6 +28,21 @@ BASES = (13, 640)  # the shortest length of a run
 RUNS = 8
 ENOUGH_SECONDS = 1.0  # after which no run begins, except a second one
 MOST_SECONDS = 2.0  # after which a run ends
+
+MOST_PRINTED = 2**22
+"""The most elements of the inputs with which `print` runs a model, to know shapes."""
+
+PRODUCTS = {"BatchMatMulV2", "MatMul"}
+"""Products of matrices."""
+
+TIMES = {"Resize", "Tile", "Upsample"}
+"""Ops whose results are a number of times as large as their inputs."""
+
+AS_LARGE_AS_GIVEN = TIMES | {
+    "BroadcastTo", "CenterCropPad", "ConstantOfShape", "Expand", "EyeLike", "Fill", "LinSpace", "MirrorPad", "OneHot",
+    "Pad", "PadV2", "Range",
+}  # fmt: skip
+"""Ops whose results are as large as numbers among their inputs say."""
 
 Lengths = Mapping[str, int]
 
@@ -98,12 +114,13 @@ def lengths_of_runs(names: Sequence[str]) -> Iterator[list[Lengths]]:
         yield sorted(runs, key=lambda own: sum(own.values()))
 
 
-def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> dict[int, tuple[str, ...]]:
+def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object], most: int) -> dict[int, tuple[str, ...]]:
     """The shapes of the results of each step that runs, by the identities of steps.
 
     Args:
         names: those of free lengths.
         run: runs the model with inputs of these lengths. If it fails, only the steps before have shapes.
+        most: a run ends before a step whose result may have more elements.
     """
     best: dict[int, tuple[str, ...]] = {}
     begun, draws = time.monotonic(), forked_draws()
@@ -111,15 +128,14 @@ def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> di
         runs: list[dict[int, list[Any]]] = []
         failed = False
         for own in lengths:
-            seen: dict[int, list[Any]] = {}
+            noting = _Noting(time.monotonic() + MOST_SECONDS, most)
             quiet = warnings.catch_warnings(action="ignore")
-            note = _noting(seen, time.monotonic() + MOST_SECONDS)
-            with quiet, Switch(recording=False, tracer=None), draws(), watching(note):
+            with quiet, Switch(recording=False, tracer=None), draws(), watching(noting):
                 try:
                     run(own)
                 except Exception:  # a model may be printed though it cannot run with such inputs
                     failed = True
-            runs.append(seen)
+            runs.append(noting.seen)
             if len(runs) > 1 and time.monotonic() - begun > ENOUGH_SECONDS:
                 break
         values = {name: tuple(own[name] for own in lengths[: len(runs)]) for name in names}
@@ -134,16 +150,51 @@ def shapes_by_step(names: Sequence[str], run: Callable[[Lengths], object]) -> di
     return best
 
 
-def _noting(seen: dict[int, list[Any]], until: float) -> Callable[[Step, Any], None]:
-    """A function that notes the shapes of results, and fails after a time: a loop may have no end."""
+class _Noting:
+    """Notes the shapes of results, and fails after a time, as a loop may have no end, or if results are too large.
 
-    def note(step: Step, result: Any) -> None:
-        if time.monotonic() > until:
+    Args:
+        until: when it fails, by `time.monotonic`.
+        most: the most elements of a result.
+
+    Attributes:
+        seen: the shapes of the results of each step, by the identities of steps.
+    """
+
+    def __init__(self, until: float, most: int) -> None:
+        self.seen: dict[int, list[Any]] = {}
+        self._until, self._most = until, most
+
+    def before(self, step: Step, arguments: Sequence[Any]) -> None:
+        if time.monotonic() > self._until:
             raise TimeoutError
-        results = [result] if len(step.outputs) == 1 else list(result)
-        seen[id(step)] = [getattr(each, "shape", None) for each in results]
+        if _bound(step, arguments) > self._most:
+            raise MemoryError
 
-    return note
+    def after(self, step: Step, result: Any) -> None:
+        results = [result] if len(step.outputs) == 1 else list(result)
+        self.seen[id(step)] = [getattr(each, "shape", None) for each in results]
+        if sum(getattr(each, "size", 0) for each in results) > self._most:
+            raise MemoryError
+
+
+def _bound(step: Step, arguments: Sequence[Any]) -> float:
+    """The most elements that the result of a step may have, as far as numbers among its arguments and broadcasting say.
+
+    An op of a different kind is run, as its result is hardly larger than its arguments, which are limited.
+    """
+    shapes: list[tuple[int, ...]] = [each.shape for each in arguments if hasattr(each, "shape")]
+    if step.op in AS_LARGE_AS_GIVEN:
+        numbers = [each.flat for each in arguments if isinstance(each, np.ndarray)]
+        given = max((math.prod(max(1.0, abs(float(one))) for one in each) for each in numbers), default=1.0)
+        return given * max(map(math.prod, shapes)) if step.op in TIMES else given
+    try:
+        if step.op in PRODUCTS:
+            a, b = shapes
+            return math.prod(np.broadcast_shapes(a[:-2], b[:-2])) * math.prod(a[-2:-1]) * math.prod(b[-1:])
+        return math.prod(np.broadcast_shapes(*shapes))
+    except ValueError:  # not an op that broadcasts
+        return 0
 
 
 def _shape(shapes: Sequence[Any], lengths: Mapping[str, tuple[int, ...]]) -> str:

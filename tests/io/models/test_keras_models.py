@@ -67,8 +67,10 @@ def test_layers_that_are_not_supported_are_all_named(tmp_path: Path) -> None:
             layer("Magic", name="a"),
             layer("Dropout", name="drop", rate=0.5, magic=1),
             model(layer("Lambda", name="deep")),
+            layer("RNN", name="r", cell=layer("my\ncell", name="c")),
         ),
     )
+    assert r"the cell my\ncell of RNN ('r')" in message
     for part in ("Lambda ('mine')", "Dense ('own')", "Magic ('a')", "'magic' of Dropout ('drop')", "Lambda ('deep')"):
         assert part in message
 

@@ -203,6 +203,7 @@ AGAIN = function("F0", [helper.make_node("F0", ["a", "b"], ["c"], domain="own")]
         ([node("Tanh", "x", "y", alpha=1.0, beta=2)], {}, "'Tanh_y': unknown attributes 'alpha', 'beta'"),
         ([node("Transpose", "x", "y", perm="ab")], {}, "wrong type: 'perm'"),
         ([node("Tanh", "x x", "y")], {}, "2 inputs"),
+        ([helper.make_node("Add", ["", "x"], ["y"])], {}, "'y': the input 1 is missing"),
         ([CALL], with_functions([AGAIN]), "the function 'own.F0' calls itself"),
         ([CALL], with_functions(doubling(40)), "too many nodes"),
         ([CALL], with_functions(doubling(150)), "nested more than 100 deep"),

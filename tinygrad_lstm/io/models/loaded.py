@@ -147,9 +147,12 @@ class Loaded(Module):
         if len(args) > len(self.inputs):
             raise TypeError(f"{self.title}: expected at most {len(self.inputs)} inputs, got {len(args)}")
         given = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
+        ports: dict[str, Port] = {}
+        for fit, each in zip(self.input_names, self.inputs, strict=True) if kwargs else ():
+            ports.setdefault(fit, each)
+            ports.setdefault(each.name, each)
         for name, value in kwargs.items():
-            named = zip(self.input_names, self.inputs, strict=True)
-            port = next((port for fit, port in named if name in (fit, port.name)), None)
+            port = ports.get(name)
             if port is None:
                 raise TypeError(f"{self.title}: {name!r} is not an input; they are {', '.join(self.input_names)}")
             if port.name in given:

@@ -2,13 +2,18 @@
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from ...nn import Module
 
 __all__ = ["attribute_names", "free_name", "identifiers", "is_batch"]
 
-_OTHER = re.compile(r"[^\w.]")
+_NOT_A_WORD = re.compile(r"\W")
+_BETWEEN_MODULES = re.compile(r"[./]+|::")
+MOST_MODULES = 32
+"""The most modules within each other."""
+
 _OF_LOADED = (
     *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states"),
     *(
@@ -35,7 +40,8 @@ def attribute_names(names: Iterable[str]) -> dict[str, str]:
     A dot, a slash or a double colon in a name separates modules, so `model.encoder` has what the file calls
     "encoder.weight" or "encoder/weight". Any other character that an attribute cannot have becomes "_". "_" is
     appended to a name that the module uses itself, or that is also the beginning of a longer name ("lstm" beside
-    "lstm.weight"), and "_2", "_3", ... to a name that another one has already.
+    "lstm.weight"), and "_2", "_3", ... to a name that another one has already. At most
+    32 modules are within each other.
 
     >>> attribute_names(["onnx::MatMul_12", "/rnn/LSTM", "lstm", "lstm.weight", "my layer", "my-layer", "train"])
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -67,8 +73,8 @@ def free_name(name: str, taken: dict[str, int]) -> str:
 
 
 def _wanted(name: str) -> list[str]:
-    parts = [part for part in re.split(r"[./]+|::", name) if part] or ["unnamed"]
-    fit = [_OTHER.sub("_", part) for part in parts]
+    parts = [part for part in _BETWEEN_MODULES.split(name.strip("./"), MOST_MODULES) if part] or ["unnamed"]
+    fit = [_NOT_A_WORD.sub("_", part) for part in parts]
     return [f"{part}_" if part in _TAKEN else part for part in fit]
 
 
@@ -77,15 +83,16 @@ def identifiers(names: Iterable[str]) -> list[str]:
 
     Characters that a name cannot have become "_"; a number is appended to a name that is there already.
 
-    >>> identifiers(["input.1", "h0", "class", "1", "input_1"])
-    ['input_1', 'h0', 'class_', 'n1', 'input_1_2']
+    >>> identifiers(["input.1", "h0", "class", "1", "input_1", "x²"])
+    ['input_1', 'h0', 'class_', 'n1', 'input_1_2', 'x2']
     """
     found: dict[str, int] = {}
     for name in names:
-        fit = re.sub(r"\W", "_", name).strip("_") or "unnamed"
-        if not fit[0].isalpha():
-            fit = f"n{fit}"
-        if keyword.iskeyword(fit):
+        normal = unicodedata.normalize("NFKC", name)  # as Python reads a name in a program
+        fit = "".join(letter if f"n{letter}".isidentifier() else "_" for letter in normal).strip("_") or "unnamed"
+        if not fit[0].isidentifier():
+            fit = unicodedata.normalize("NFKC", f"n{fit}")
+        if keyword.iskeyword(fit) or fit == "self":
             fit += "_"
         free_name(fit, found)
     return list(found)

@@ -22,6 +22,7 @@ from .names import is_batch
 __all__ = ["MOST_PRINTED", "lengths_of_runs", "program_lines", "shapes_by_step"]
 
 LONGEST = 8  # the longest array that is shown
+MOST_MULTIPLIED = 16  # the most free lengths of which products are looked for
 MOST_FACTOR = 1024  # the largest number in the expression of a length
 
 BASES = (13, 640)  # the shortest length of a run
@@ -216,7 +217,7 @@ def _length(found: tuple[int, ...], lengths: Mapping[str, tuple[int, ...]]) -> s
             return name
     products = {
         f"{a}*{b}": tuple(map(int.__mul__, lengths[a], lengths[b]))
-        for a, b in itertools.combinations_with_replacement(lengths, 2)
+        for a, b in itertools.combinations_with_replacement(lengths if len(lengths) <= MOST_MULTIPLIED else (), 2)
     }
     for name, own in {**lengths, **products}.items():
         if found == own:

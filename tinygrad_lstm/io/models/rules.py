@@ -110,6 +110,7 @@ class Rule:
         function: the rule.
         conversions: for each input, "tensor", "statistic", "ints", "floats", "value", "operand" or "any".
         required: the number of inputs that it must have.
+        optional: the places of inputs that may be left out before others.
         variadic: whether the last conversion applies to any number of further inputs.
         attributes: the default of each attribute; `inspect.Parameter.empty` for one that must be given.
         types: the annotation of each attribute.
@@ -122,10 +123,17 @@ class Rule:
     function: Callable[..., Any]
     conversions: tuple[str, ...]
     required: int
+    optional: frozenset[int]
     variadic: bool
     attributes: Mapping[str, Any]
     types: Mapping[str, Any]
     wanted: frozenset[str]
+
+    def check_given(self, is_given: Sequence[bool]) -> None:
+        """Raises a ContentError if an input is left out that must be there."""
+        for place, given in enumerate(is_given):
+            if not given and min(place, len(self.conversions) - 1) not in self.optional:
+                raise ContentError(f"the input {place + 1} is missing")
 
     def kinds(self, number: int) -> tuple[str, ...]:
         """What each of a number of inputs is converted to.
@@ -195,6 +203,11 @@ def rule(
             function,
             conversions=tuple([_conversion(hints[each.name]) for each in inputs]),
             required=sum(each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in inputs),
+            optional=frozenset(
+                place
+                for place, each in enumerate(inputs)
+                if each.default is not each.empty or type(None) in typing.get_args(hints[each.name])
+            ),
             variadic=any(each.kind is each.VAR_POSITIONAL for each in inputs),
             attributes={name: default for name, default in keywords.items() if name not in _OF_BUILDER},
             types={name: hints[name] for name in keywords},

@@ -4,6 +4,7 @@ Reference: https://protobuf.dev/programming-guides/encoding/ and https://protobu
 """
 
 import base64
+import functools
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -195,6 +196,7 @@ def from_json(value: Any, schema: Schema) -> Message:
     return message
 
 
+@functools.cache
 def _camel_case(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)

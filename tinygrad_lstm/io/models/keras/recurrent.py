@@ -14,7 +14,7 @@ from .... import ops
 from ...._tensor import Tensor
 from ....nn import Module, ModuleList
 from ...contents import FileLayer
-from ...errors import ContentError
+from ...errors import ContentError, shown
 from ...file_layers import network_of
 from ...keras.config import Settings, one_direction
 from .dropping import Dropping, dropping_of
@@ -229,7 +229,7 @@ class _Runner:
             cells = cell.within_list("cells")
         for each in cells:
             if each.custom or all(each.class_name != kind.keras_classes[1] for kind in KINDS.values()):
-                raise UnsupportedError(f"the cell {each.class_name}")
+                raise UnsupportedError(f"the cell {shown(each.class_name)[1:-1]}")
         return cells
 
 

@@ -208,6 +208,7 @@ class Builder:
             attributes = {each.name: self._counted(attribute_value(each)) for each in node.attribute}
             call = found.call(attributes, opset, len(node.output))
             kinds = found.kinds(len(given))
+            found.check_given([term is not None for term in given])
         except ContentError as error:
             raise ContentError(f"{origin}: {error}") from error
         if self._folding.folded(node, call, given, terms):

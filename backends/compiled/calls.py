@@ -26,7 +26,7 @@ class CCall:
     Args:
         entry: the function.
         function: what it is given.
-        arrays: its arrays by key, except those that it works in.
+        arrays: its arrays by key, except those that it works in, and those that `give` gives it.
         sizes: T, B and `at_once`.
         more: the arguments after these.
         panels: the memory of its panels; by default it is made.
@@ -51,13 +51,18 @@ class CCall:
         self._arrays = arrays, room  # they are kept as long as their addresses
         begin, first_panel = line_in(room), line_in(self.panels)
         used = [
-            address(arrays[key]) if place is None else begin + place
+            (address(arrays[key]) if key in arrays else None) if place is None else begin + place
             for key, place in zip(function.arrays, layout.rooms, strict=True)
         ]
-        addresses = array_type(ctypes.c_void_p, len(used))(*used)
+        self._addresses = array_type(ctypes.c_void_p, len(used))(*used)
         places = array_type(ctypes.c_void_p, len(layout.panels) or 1)(*[first_panel + place for place in layout.panels])
-        self._entry, self._arguments = entry, (*map(ctypes.c_ssize_t, sizes), *more, addresses, places)
+        self._entry, self._arguments = entry, (*map(ctypes.c_ssize_t, sizes), *more, self._addresses, places)
         self._operations = layout.operations
+
+    def give(self, places: Sequence[int], arrays: Sequence[HostArray]) -> None:
+        """Gives the function arrays, which must live until it has run, in these places among its arrays."""
+        for place, array in zip(places, arrays, strict=True):
+            self._addresses[place] = address(array)
 
     def run(self) -> None:
         """Calls the function."""

@@ -17,7 +17,7 @@ from ..emit.c_writer import CFunction, Contraction, Room
 from ..emit.program import Value, needed
 from ..emit.schedule import Backward, Forward
 from ..emit.sequence import ArraySequence, emitted, steps_at_once
-from ..emit.steps import StepOfArrays, Steps, batch_dependent
+from ..emit.steps import Kept, StepOfArrays, Steps, batch_dependent
 from ..threads import numpy_computes
 from . import enabled
 from .c_runtime import kernel_library
@@ -25,6 +25,10 @@ from .calls import CCall, CStep, array_type, contiguous, in_one_block
 from .errors import BuildError
 
 __all__ = ["CSequence"]
+
+
+_REUSED = 1024 * 1024
+"""The bytes of memory up to which a thread keeps a call for sequences of the same sizes: to make it takes 20 µs."""
 
 
 class CSequence(ArraySequence):
@@ -103,6 +107,11 @@ class _Built:
         self._bytes_forward = _chunk_bytes(self._forward)
         self._fixed_forward = _fixed(self._forward, forward)
         self._values_forward = self._values(forward.once, self._fixed_forward)
+        self._inputs_forward = [value for value in self._program.inputs if value in self._forward.arrays]
+        self._panel_bytes = sum(each.value.row_bytes for each in self._forward.panels if each.value is not None)
+        of_steps = (*self._program.states, *self._program.states, *self._kept, self._program.output)
+        self._row_bytes = self._bytes_forward + sum(value.row_bytes for value in of_steps)
+        self._calls = Kept(self._sequence_call)
         source = self._forward.source
         if backward is not None:
             self._backward = backward_c(backward, forward)
@@ -135,14 +144,20 @@ class _Built:
         self, backend: Any, operands: Sequence[HostArray], reverse: bool, saving: bool
     ) -> tuple[tuple[HostArray, ...], Any]:
         """See `ArraySequence.forward`."""
-        program, (T, B) = self._program, operands[0].shape[:2]
+        T, B = operands[0].shape[:2]
         given, captured = self._given(operands)
-        arrays: dict[Any, HostArray] = {value: given[value] for value in program.inputs}
-        arrays |= zip(self._fixed_forward, map(contiguous, self._values_forward(backend, captured, B)))
+        arrays = [given[value] for value in self._inputs_forward]
+        arrays += map(contiguous, self._values_forward(backend, captured, B))
+        reused = not saving and self._panel_bytes + T * B * self._row_bytes <= _REUSED
+        call = self._calls.of(T, B, reverse) if reused else self._sequence_call(T, B, reverse, saving)
+        return call(arrays, [given[state] for state in self._program.states], reused)
+
+    def _sequence_call(self, T: int, B: int, reverse: bool, saving: bool = False) -> "_SequenceCall":
+        """A call for T steps of B rows, with the memory in which it computes."""
+        program, arrays = self._program, dict[Any, HostArray]()
         at_once, all_states = steps_at_once(T, B, self._bytes_forward), []
         for state in program.states:
             states = memory.empty((T + 1, B, *state.lengths), state.dtype)
-            states[T if reverse else 0] = given[state]
             before, after = (states[1:], states[:-1]) if reverse else (states[:-1], states[1:])
             arrays["before", state], arrays["after", state] = before, after
             all_states.append(states)
@@ -151,10 +166,15 @@ class _Built:
         if "out" in self._forward.arrays:
             arrays["out"] = memory.empty((T, B, *program.output.lengths), program.output.dtype)
         flags = _flags(reverse, saving, False)
-        CCall(self._library.forward, self._forward, arrays, (T, B, at_once), flags, self._dtype).run()
-        out = arrays.get("out", all_states[0][:T] if reverse else all_states[0][1:])
-        outputs = (out, *(states[0 if reverse else T].copy() for states in all_states))
-        return outputs, (*all_states, *(arrays["kept", value] for value in self._kept)) if saving else None
+        first, last = (T, 0) if reverse else (0, T)
+        return _SequenceCall(
+            CCall(self._library.forward, self._forward, arrays, (T, B, at_once), flags, self._dtype),
+            [self._forward.arrays.index(value) for value in (*self._inputs_forward, *self._fixed_forward)],
+            [states[first] for states in all_states],
+            [states[last] for states in all_states],
+            arrays.get("out", arrays["after", program.states[0]]),
+            (*all_states, *(arrays["kept", value] for value in self._kept)) if saving else None,
+        )
 
     def backward(
         self,
@@ -243,6 +263,47 @@ class _Built:
         function, unused = self._forward, np.empty(1, self._dtype)
         arrays = {**dict.fromkeys(function.arrays, unused), **arrays}
         return CCall(self._library.forward, function, arrays, sizes, _flags(False, False, packed), self._dtype, panels)
+
+
+class _SequenceCall:
+    """A call for the steps of a sequence, with the memory in which it computes.
+
+    Args:
+        call: the call.
+        places: those of the inputs, and of what is the same at all steps, among its arrays.
+        first, last: of each state, the rows before the first step and after the last.
+        out: the outputs of all steps.
+        saved: what is saved for `backward`.
+    """
+
+    def __init__(
+        self,
+        call: CCall,
+        places: Sequence[int],
+        first: Sequence[HostArray],
+        last: Sequence[HostArray],
+        out: HostArray,
+        saved: tuple[HostArray, ...] | None,
+    ) -> None:
+        self._call, self._places = call, places
+        self._first, self._last, self._out, self._saved = first, last, out, saved
+
+    def __call__(
+        self, given: Sequence[HostArray], states: Sequence[HostArray], reused: bool
+    ) -> tuple[tuple[HostArray, ...], Any]:
+        """What `ArraySequence.forward` returns.
+
+        Args:
+            given: the inputs, and what is the same at all steps.
+            states: those before the first step.
+            reused: whether the call is used again, so that the outputs must be copied.
+        """
+        self._call.give(self._places, given)
+        for own, state in zip(self._first, states):
+            own[...] = state
+        self._call.run()
+        out = self._out.copy() if reused else self._out
+        return (out, *[last.copy() for last in self._last]), self._saved
 
 
 def _fixed(function: CFunction, forward: Forward) -> list[Value]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,37 +21,50 @@ from .program import BATCH, Instruction, Value, inputs_of, results_of
 from .rooms import is_rows_product
 from .schedule import Forward
 
-__all__ = ["StepOfArrays", "Steps", "batch_dependent", "step_code"]
+__all__ = ["Kept", "StepOfArrays", "Steps", "batch_dependent", "step_code"]
+
+T = TypeVar("T")
 
 StepOfArrays: TypeAlias = Callable[[Sequence[Array], Sequence[Array], Sequence[Array]], None]
 """`step(inputs, states, out)` writes the states after a step into `out`, given its inputs and the states before."""
 
 _RESERVED = ["B", "xp", "empty", "backend", "captured", "inputs", "states", "out", "of_batch", "step"]
-_KEPT = 8  # batch sizes
+_KEPT = 8  # sizes
 _OVERFLOWING = frozenset({"exp", "expm1", "sigmoid"})
 """Ops in which NumPy may warn of an infinity from which right results follow."""
 
 
-class Steps(threading.local):
+class Kept(threading.local, Generic[T]):
+    """What is made for the sizes of a call, such as buffers: each thread has its own, for the last few sizes.
+
+    Args:
+        make: makes it, given the sizes.
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self._make = make
+        self._made: dict[tuple[int, ...], T] = {}
+
+    def of(self, *sizes: int) -> T:
+        """What is made for these sizes."""
+        found = self._made.get(sizes)
+        if found is None:
+            if len(self._made) == _KEPT:
+                self._made.clear()
+            found = self._made[sizes] = self._make(*sizes)
+        return found
+
+
+class Steps(Kept[StepOfArrays]):
     """A step for any batch size and thread: each thread has its own buffers.
 
     Args:
-        of_batch: makes the step for a batch size, with new buffers.
+        make: makes the step for a batch size, with new buffers.
     """
 
-    def __init__(self, of_batch: Callable[[int], StepOfArrays]) -> None:
-        self._of_batch = of_batch
-        self._made: dict[int, StepOfArrays] = {}
-
     def __call__(self, inputs: Sequence[Array], states: Sequence[Array], out: Sequence[Array]) -> None:
-        """Writes the states after a step into `out`, contiguous arrays."""
-        B = len(states[0])
-        step = self._made.get(B)
-        if step is None:
-            if len(self._made) == _KEPT:
-                self._made.clear()
-            step = self._made[B] = self._of_batch(B)
-        step(inputs, states, out)
+        """Writes the states after the step into `out`, contiguous arrays."""
+        self.of(len(states[0]))(inputs, states, out)
 
 
 def step_code(schedule: Forward) -> tuple[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.backends.compiled import calls as c_calls
 from tinygrad_lstm.backends.compiled import sequence as in_c
 from tinygrad_lstm.backends.emit.sequence import ArraySequence
-from tinygrad_lstm.models import Recurrent
+from tinygrad_lstm.models import LSTM, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
 
 pytestmark = pytest.mark.skipif(building.why_not() is not None, reason="there is no C compiler")
@@ -314,3 +314,16 @@ def test_the_code_names_what_it_computes() -> None:
     source = tg.inspect.program(ATLAS["lstm_layer_norm"](I, 31), tg.zeros(T, B, I)).code["C"]
     assert "normalized_along(" in source
     assert re.search(r"for \(Index from = 0; from < 31; from \+= 16\)", source)
+
+
+def test_results_are_kept_when_sequences_of_the_same_sizes_follow() -> None:
+    layer = LSTM(I, H)
+    first, second = tg.randn(T, B, I), tg.randn(T, B, I)
+    with tg.no_grad():
+        out, (h, c) = layer(first)
+        before = [each.numpy().copy() for each in (out, h, c)]
+        layer(second)
+        tg.nn.init.zeros_(layer.weight_hh_l0)
+        assert not np.array_equal(layer(first)[0].numpy(), before[0])  # the weights are read again
+    for each, expected in zip((out, h, c), before, strict=True):
+        np.testing.assert_array_equal(each.numpy(), expected)

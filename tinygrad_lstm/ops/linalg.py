@@ -19,7 +19,7 @@ from .define import composite, op
 from .indexing import getitem
 from .reduction import dims_of, sum
 from .rules import OverRows
-from .shape import permute_op, reshape, unsqueeze
+from .shape import permute_op, reshape, reshape_op, unsqueeze
 
 __all__ = [
     "addmm",
@@ -64,7 +64,8 @@ def matmul(x: Tensor, y: Any) -> Tensor:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape} must have a dimension at least; use x * y")
     if x.ndim > 2 and y.ndim == 2 and x.size and x.shape[-1] == y.shape[0]:
         # One large product instead of many small ones.
-        return reshape(matmul_op(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[1]))
+        rows = reshape_op(x, (-1, x.shape[-1]))
+        return reshape_op(matmul_op(rows, y), (*x.shape[:-1], y.shape[1]))
     if x.ndim > 1 and y.ndim > 1:
         return matmul_op(x, y)
     rows = unsqueeze(x, 0) if x.ndim == 1 else x

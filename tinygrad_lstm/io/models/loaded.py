@@ -57,7 +57,7 @@ class Port:
         numbered = self.free[:1] if len(self.free) > 1 and self.free[0].startswith("unk__") else []
         return [*numbered, *(name for name in self.free if is_batch(name))]
 
-    @property
+    @functools.cached_property
     def is_float(self) -> bool:
         """Whether the elements are floats, as far as is known."""
         return not self.dtype or is_float(checked_dtype(self.dtype))
@@ -183,9 +183,10 @@ class Loaded(Module):
             return tuple([self._checked(port, each, sizes) for each in value])
         if not isinstance(value, Tensor):
             array: HostArray = np.asarray(value)
+            dtype, device = self._kind_of(port)
             if (port.is_float or not is_float(array.dtype)) if port.dtype else is_float(array.dtype):
-                array = array.astype(self._dtype_of(port) or array.dtype)
-            value = as_tensor(array, self._device())
+                array = array.astype(dtype or array.dtype)
+            value = as_tensor(array, device)
         x: Tensor = value
         fits = port.shape is None or len(port.shape) == x.ndim
         for length, own in zip(port.shape or (), x.shape, strict=False):
@@ -199,14 +200,19 @@ class Loaded(Module):
 
     def _zero_state(self, port: Port, sizes: Mapping[str, int]) -> Tensor:
         shape = [length if isinstance(length, int) else sizes.get(length, 1) for length in port.shape or ()]
-        return zeros(*shape, dtype=self._dtype_of(port), device=self._device())
+        dtype, device = self._kind_of(port)
+        return zeros(shape, dtype=dtype, device=device)
 
-    def _dtype_of(self, port: Port) -> Any:
-        """The dtype that an input has here: that of the file, or of the parameters after `to(dtype=...)`."""
+    def _kind_of(self, port: Port) -> tuple[Any, Device]:
+        """The dtype and the device of an input that is made here.
+
+        The dtype is that of the file, or of the parameters after `to(dtype=...)`; None if neither is known.
+        """
         like = self._like()
-        if like is not None and port.is_float and (not port.dtype or like.dtype != self._file_dtype):
-            return like.dtype
-        return port.dtype or None
+        if like is None:
+            return port.dtype or None, get_device()
+        of_like = port.is_float and (not port.dtype or like.dtype != self._file_dtype)
+        return like.dtype if of_like else port.dtype or None, like.device
 
     def _like(self) -> Tensor | None:
         """A tensor with the device and dtype of the model; None without parameters and buffers of floats."""
@@ -218,10 +224,6 @@ class Loaded(Module):
             if found is not None:
                 return found
         return None
-
-    def _device(self) -> Device:
-        like = self._like()
-        return get_device() if like is None else like.device
 
     # -- export and printing -------------------------------------------------------------------------------------------
 
@@ -242,10 +244,11 @@ class Loaded(Module):
         """
         examples: dict[str, Tensor] = {}
         for (name, shape), port in zip(self._example_shapes(lengths, B).items(), self.inputs, strict=True):
-            if not port.is_float:
-                examples[name] = ones(*shape, dtype=port.dtype, device=self._device())
+            dtype, device = self._kind_of(port)
+            if port.is_float:
+                examples[name] = randn(*shape, device=device).astype(dtype or "float32")
             else:
-                examples[name] = randn(*shape, device=self._device()).astype(self._dtype_of(port) or "float32")
+                examples[name] = ones(*shape, dtype=port.dtype, device=device)
         return examples
 
     def _example_shapes(self, lengths: Mapping[str, int], B: int) -> dict[str, list[int]]:

@@ -16,18 +16,8 @@ MOST_MODULES = 32
 
 _OF_LOADED = (
     *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states"),
-    *(
-        "stream",
-        "title",
-        "_attributes",
-        "_checked",
-        "_constants",
-        "_device",
-        "_dtype_of",
-        "_example_shapes",
-        "_examples",
-    ),
-    *("_file_dtype", "_getters", "_given", "_like", "_lines", "_own_values", "_run", "_shapes", "_zero_state"),
+    *("stream", "title", "_attributes", "_checked", "_constants", "_example_shapes", "_examples", "_file_dtype"),
+    *("_getters", "_given", "_kind_of", "_like", "_lines", "_own_values", "_run", "_shapes", "_zero_state"),
 )
 """The attributes of `loaded.Loaded` that `Module` does not have."""
 

@@ -135,9 +135,12 @@ class NetworkCall:
         out, final = network(x, None if states is None else _given_to(network, states), numbers)
         if self.reverse:
             out = _backward(out, numbers, time)
-        split = out.reshape(*out.shape[:-1], D, out.shape[-1] // D)  # (T, B, D, H), or (B, T, D, H)
-        finals = [self._inner(each) for each in _returned_by(network, final)]
-        results = [split if self.batch_first else ops.transpose(split, 1, 2), *finals][: self.outputs]
+        if D == 1:
+            y = ops.unsqueeze(out, 2 if self.batch_first else 1)
+        else:
+            split = out.reshape(*out.shape[:-1], D, out.shape[-1] // D)  # (T, B, D, H), or (B, T, D, H)
+            y = split if self.batch_first else ops.transpose(split, 1, 2)
+        results = [y, *(self._inner(each) for each in _returned_by(network, final))][: self.outputs]
         return results[0] if self.outputs == 1 else tuple(results)
 
     def _inner(self, state: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def squeeze(data: Value, axes: Ints | None = None) -> Any:
     dims = _dims(axes, data.ndim) if axes else {d for d, length in enumerate(data.shape) if length == 1}
     if longer := [dim for dim in dims if data.shape[dim] != 1]:
         raise ValueError(f"Squeeze: dimensions {longer} of shape {tuple(data.shape)} are not of length 1")
-    return data.reshape(tuple(length for dim, length in enumerate(data.shape) if dim not in dims))
+    return data.reshape(tuple([length for dim, length in enumerate(data.shape) if dim not in dims]))
 
 
 def _dims(axes: list[int], ndim: int) -> set[int]:

@@ -107,6 +107,15 @@ def test_a_model_of_one_step(tmp_path: Path) -> None:
     assert stream.state["h0"].shape == (2, 4)
 
 
+def test_a_window_that_is_longer_than_the_shortest_examples(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((2, 3, 100)).astype("float32")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    write_onnx(tmp_path / "conv.onnx", nodes, {"x": ["batch", 3, "time"]}, ["y"], {"w": weight})
+    model, x = tg.io.load_model(tmp_path / "conv.onnx"), np.ones((1, 3, 120), "float32")
+    with tg.no_grad():
+        np.testing.assert_allclose(model.stream()(x), model(x).numpy(), rtol=0, atol=1e-5)
+
+
 def test_what_needs_the_whole_sequence_is_named_as_in_the_file(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], name="/pool/Mean", axes=[0], keepdims=1)]
     write_onnx(tmp_path / "mean.onnx", nodes, {"x": ["time", 2, 3]}, ["y"], {})

@@ -7,7 +7,7 @@ import itertools
 import math
 import operator
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
+from ...tracing.streams.planning import NotCausalError
 from .body import Body, computing_in, floats_as, plain_array
 from .names import identifiers, is_batch
 from .printing import MOST_PRINTED, program_lines, shapes_by_step
@@ -65,6 +66,10 @@ class Port:
     def __str__(self) -> str:
         shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
         return printable(f"{self.name}{shape}{self.dtype and ' ' + self.dtype}")
+
+
+EXAMPLE_STEPS = (5, 80, 1280)
+"""The numbers of steps of the examples by which a stream is made, if none are given: the first that are enough."""
 
 
 class Loaded(Module):
@@ -284,6 +289,7 @@ class Loaded(Module):
         Raises:
             NotCausalError, ValueError: as for `tg.models.stream`; or the file does not say which dimension is the time.
         """
+        examples: Iterable[Mapping[str, Any]] = [] if inputs is None else [inputs]
         if inputs is None:
             batches = {name for port in self.inputs for name in port.batch_names}
             free = {
@@ -297,7 +303,8 @@ class Loaded(Module):
                         f"{self.title}: the file does not say which dimension of {port} is the time; give examples of "
                         "the inputs, and say which it is, as in dynamic={'x': {0: 'batch', 1: 'time'}}"
                     )
-            inputs = self._examples(dict.fromkeys((name for names in free.values() for name in names), 5), 3)
+            lengths = {name for names in free.values() for name in names}
+            examples = (self._examples(dict.fromkeys(lengths, steps), 3) for steps in EXAMPLE_STEPS)
             dynamic = dynamic or {
                 name: {
                     k: "batch" if length in batches else "time"
@@ -309,7 +316,16 @@ class Loaded(Module):
         names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
         outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
         states = {names[before]: outputs[after] for before, after in self.states.items()}
-        return ModelStream(self, inputs, batch, dynamic, fixed, states, lookahead)
+        first_error = None
+        for each in examples:
+            try:
+                return ModelStream(self, each, batch, dynamic, fixed, states, lookahead)
+            except NotCausalError:
+                raise
+            except ValueError as error:  # perhaps a window is longer than these examples
+                first_error = first_error or error
+        assert first_error is not None
+        raise first_error
 
     def free_lengths(self) -> dict[str, dict[int, str]]:
         """For each input of `forward`, the dimensions that may have any length, with the file's names."""

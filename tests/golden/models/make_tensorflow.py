@@ -18,6 +18,8 @@
 | tf1_lstm.zip | TensorFlow 1 | dynamic_rnn of BasicLSTMCell and LSTMCell, with variables of the old kind |
 | tf1_frozen.pb | TensorFlow 1 | the graph of tf1_lstm with its variables as constants |
 | tf1_gru.zip | TensorFlow 1 | bidirectional_dynamic_rnn of GRUCell, with lengths |
+| tf1_lengths.zip | TensorFlow 1 | dynamic_rnn of LSTMCell, and of a MultiRNNCell, with lengths, as in tf1_lstm |
+| tf1_static.zip | TensorFlow 1 | static_rnn of GRUCell, whose steps are nodes of the graph; also with lengths |
 | tf1_block.zip | TensorFlow 1 | the ops LSTMBlockCell, BlockLSTM and GRUBlockCell |
 
 A SavedModel is a folder. Those that README names are folders here; others are packed. NAME.expected.safetensors has
@@ -287,6 +289,34 @@ def tf1_gru() -> None:
     tf1("tf1_gru", build, x=RNG.standard_normal((2, 5, 3)).astype("float32"), lengths=lengths)
 
 
+def tf1_lengths() -> None:
+    v1, cells = tf.compat.v1, tf.compat.v1.nn.rnn_cell
+    v1.disable_resource_variables()
+    v1.disable_control_flow_v2()
+
+    def build(x: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        out, state = v1.nn.dynamic_rnn(cells.LSTMCell(4), x, lengths, dtype=tf.float32)
+        both = cells.MultiRNNCell([cells.BasicLSTMCell(3), cells.GRUCell(2)])
+        above, last = v1.nn.dynamic_rnn(both, out, lengths, dtype=tf.float32, scope="above")
+        return {"out": above, "cell": state.c, "last": tf.concat([last[0].h, last[1]], -1)}
+
+    tf1("tf1_lengths", build, x=RNG.standard_normal((3, 5, 3)).astype("float32"), lengths=np.array([4, 0, 2]))
+    v1.enable_resource_variables()
+    v1.enable_control_flow_v2()
+
+
+def tf1_static() -> None:
+    v1 = tf.compat.v1
+
+    def build(x: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        cell, steps = v1.nn.rnn_cell.GRUCell(4), tf.unstack(tf.ensure_shape(x, [None, 5, 3]), axis=1)
+        out, _ = v1.nn.static_rnn(cell, steps, dtype=tf.float32)
+        _, last = v1.nn.static_rnn(cell, steps, dtype=tf.float32, sequence_length=lengths)
+        return {"out": tf.stack(out, 1), "last": last}
+
+    tf1("tf1_static", build, x=RNG.standard_normal((2, 5, 3)).astype("float32"), lengths=np.array([4, 2]))
+
+
 def tf1_block() -> None:
     v1, raw = tf.compat.v1, tf.raw_ops
 
@@ -320,7 +350,7 @@ MAKERS = [
     tf_tfjs_module,
     tf_tfjs_layers,
 ]
-MAKERS += [tf1_lstm, tf1_gru, tf1_block]
+MAKERS += [tf1_lstm, tf1_gru, tf1_lengths, tf1_static, tf1_block]
 
 if __name__ == "__main__":
     for make in MAKERS:

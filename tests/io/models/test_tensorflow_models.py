@@ -10,6 +10,10 @@ import pytest
 from golden_models import arrays, model_path
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.io.models.body import Body, Step, captured
+from tinygrad_lstm.io.models.tensorflow.control import While
+from tinygrad_lstm.io.models.tensorflow.lengths import unmasked
+from tinygrad_lstm.io.models.tensorflow.outside import Outside
 from tinygrad_lstm.models import GRU, LSTM, RNN
 
 
@@ -26,6 +30,8 @@ def layers(model: Any) -> dict[str, type]:
     ("tf_keras3_gru", {}),  # its steps are masked
     ("tf_module", {}),
     ("tf1_lstm", {}),  # two cells in one loop
+    ("tf1_gru", {"bidirectional_rnn.fw.gru_cell": GRU, "bidirectional_rnn.bw.gru_cell": GRU}),
+    ("tf1_lengths", {"rnn.lstm_cell": LSTM}),
 ])  # fmt: skip
 def test_loops_that_are_layers(name: str, expected: dict[str, type]) -> None:
     assert layers(tg.io.load_model(model_path(name))) == expected
@@ -62,6 +68,41 @@ def test_a_model_is_streamed(name: str) -> None:
     chunks = [stream(x[:, start:end]) for start, end in ((0, 2), (2, 3), (3, 5))]
     found = np.concatenate([each.numpy() if isinstance(each, tg.Tensor) else each for each in chunks], 1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+LENGTHS = ["step = GreaterEqual(t, lengths)", "new = Exp(h)", "out = Select(step, zeros, new)"]
+
+
+@pytest.mark.parametrize(("last", "result", "zeros", "expected"), [
+    ("kept = Select(step, h, new)", "kept", 0.0, True),
+    ("kept = Select(step, h, new)", "kept", 1.0, False),  # the outputs after a length are not zeros
+    ("kept = Select(step, new, h)", "kept", 0.0, False),
+    ("kept = Select(step, zeros, new)", "kept", 0.0, False),  # the state after a length is not kept
+    ("kept = Mul(step, new)", "kept", 0.0, False),  # whether it ended is used otherwise
+    ("kept = Select(step, h, new)", "new", 0.0, False),  # nothing is kept
+])  # fmt: skip
+def test_loops_over_sequences_of_different_lengths(last: str, result: str, zeros: float, expected: bool) -> None:
+    steps = []
+    for line in [*LENGTHS, last]:
+        name, op, *inputs = line.replace(" = ", " ").replace("(", " ").replace(",", "").rstrip(")").split()
+        steps.append(Step(op, tuple, tuple(inputs), (name,)))
+    body = Body(("t", "h"), tuple(steps), ("t", result))
+    found = unmasked(While(body, body, captured(body)), Outside({"zeros": np.full((), zeros, "f4")}, {}))
+    assert (found is not None) == expected
+    if found:
+        assert (found.lengths, found.kept, found.body.outputs) == ("lengths", {1}, ("t", "new"))
+        assert [step.op for step in found.body.steps] == ["Exp"]
+
+
+def test_a_length_that_is_too_long_is_refused() -> None:
+    x = arrays("tf1_lengths", "in.")["x"]
+    with pytest.raises(ValueError, match="LSTM: expected 3 lengths, integers from 0 to 5, got"):
+        tg.io.load_model(model_path("tf1_lengths"))(x=x, lengths=[4, 6, 2])
+
+
+def test_loops_are_traced_apart() -> None:
+    traced = tg.inspect.trace(tg.io.load_model(model_path("tf_keras3_gru")), **arrays("tf_keras3_gru", "in."))
+    assert [(layer.name, layer.shape) for layer in traced] == [("scan", (5, 2, 4)), ("scan_2", (5, 2, 4))]
 
 
 @pytest.mark.parametrize("name", ["tf1_lstm", "tf_keras3_gru"])

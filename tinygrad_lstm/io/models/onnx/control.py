@@ -20,6 +20,7 @@ from ....ops.recurrent import run_scan
 from ...errors import ContentError
 from ..body import Body, Step, captured, plain_array
 from ..rules import Value, host_ints
+from ..scanned import LoopStep
 from .graphs import attribute_value
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Scan:
             results = results[: self.carried]
             return (results[first], *results[:first], *results[first + 1 :])
 
-        out, head, *rest = run_scan(step, x, tuple(own))
+        out, head, *rest = run_scan(LoopStep(self, step), x, tuple(own))
         final = rest if further else [*rest[:first], head, *rest[first:]]
         if not outputs:
             return final

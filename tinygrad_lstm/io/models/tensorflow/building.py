@@ -20,10 +20,11 @@ from ..names import attribute_names, free_name
 from ..rules import rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
-from .forms import Outside, form_of
+from .forms import form_of
 from .graphs import OUTPUTS, Function, Graph, Node, Ref, attribute_of, ordered
 from .layers import Found, Scan, layer_of
 from .lowered import structured
+from .outside import Outside
 from .rules import DOMAIN, IGNORED
 from .values import Term, folded, is_small, named, needed
 
@@ -323,10 +324,11 @@ class Builder:
         form = form_of(loop, carried, outside)
         if form is None:
             return node.op, loop, names
-        found = layer_of(loop, form, outside) if self._with_layers else None
+        found = layer_of(form, outside) if self._with_layers else None
         if found is None:
             return "scan", Scan(form, loop), names
-        return type(found.module).__name__, found.function, (self._layer(node, found), found.sequence, *carried)
+        inputs = (self._layer(node, found), found.sequence, form.lengths, *carried)
+        return type(found.module).__name__, found.function, inputs
 
     def _arrays(self) -> dict[str, HostArray]:
         """The arrays of constants and weights that steps have used."""

@@ -5,16 +5,17 @@ A loop of this form has one step for each element, and a counter that does nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from ..body import Body, Step
 from .control import While
+from .lengths import reaches, unmasked
+from .outside import Outside
 
-__all__ = ["COUNTER", "LAST", "LIST", "READS", "WRITES", "Form", "Outside", "form_of"]
+__all__ = ["COUNTER", "LAST", "LIST", "READS", "WRITES", "Form", "form_of"]
 
 READS = {"TensorListGetItem": (0, 1), "TensorArrayReadV3": (2, 1)}
 """Which inputs are the list and the index, of the ops that take an element of a list."""
@@ -30,27 +31,23 @@ LIST, LAST, COUNTER = "list", "last", "counter"
 
 
 @dataclass(frozen=True)
-class Outside:
-    """What is known outside of a loop: arrays by name, and the steps that compute other values."""
-
-    arrays: Mapping[str, HostArray]
-    steps: Mapping[str, Step]
-
-
-@dataclass(frozen=True)
 class Form:
     """A loop over time.
 
     Attributes:
+        body: what a step computes.
         sequences: the names of the lists of which it takes elements.
         roles: for each value that it carries, what it is; a state by its number, of which that with the number 0 is
             collected.
         length: the number of steps, if it is a constant.
+        lengths: the name of the lengths of the sequences, if they are different; the body does not heed them.
     """
 
+    body: Body
     sequences: tuple[str, ...]
     roles: tuple[str | int, ...]
     length: int | None
+    lengths: str = ""
 
 
 def form_of(loop: While, given: Sequence[str], outside: Outside) -> Form | None:
@@ -59,7 +56,23 @@ def form_of(loop: While, given: Sequence[str], outside: Outside) -> Form | None:
     Args:
         given: the names of the first values that it carries.
     """
-    body = loop.body
+    if (found := _form_of(loop.body, loop.cond, given, outside, "")) is not None:
+        return found
+    if (masked := unmasked(loop, outside)) is None:
+        return None
+    found = _form_of(masked.body, loop.cond, given, outside, masked.lengths)
+    if found is None or LAST in found.roles:
+        return None
+    states = {number for number, role in enumerate(found.roles) if isinstance(role, int)}
+    return found if states == masked.kept else None
+
+
+def _form_of(body: Body, cond: Body, given: Sequence[str], outside: Outside, lengths: str) -> Form | None:
+    """The form of a loop with this body and condition, as of `form_of`.
+
+    Args:
+        lengths: the name of the lengths of the sequences; "" if all have all steps.
+    """
     reads = [step for step in body.steps if step.op in READS]
     writes = [step for step in body.steps if step.op in WRITES]
     if not reads or len(writes) != 1:
@@ -92,13 +105,13 @@ def form_of(loop: While, given: Sequence[str], outside: Outside) -> Form | None:
         return None
     for place, number in enumerate(sorted(states, key=lambda number: number != hidden[0])):
         roles[number] = place
-    limits = list(_limits(loop.cond, roles))
+    limits = list(_limits(cond, roles))
     constants = {outside.arrays[name].item() for name in limits if _is_integer(outside, name)}
     others = [name for name in limits if not _is_integer(outside, name)]
-    of_sequences = all(any(_is_length(name, x, outside) for x in [*sources, *reversed_]) for name in others)
+    of_sequences = all(any(_is_length(name, x, outside, lengths) for x in [*sources, *reversed_]) for name in others)
     if not limits or not of_sequences or len(constants) > 1:
         return None
-    return Form(sequences, tuple(roles), constants.pop() if constants else None)
+    return Form(body, sequences, tuple(roles), constants.pop() if constants else None, lengths)
 
 
 def _only_counting(body: Body, roles: Sequence[str | int]) -> set[str]:
@@ -145,17 +158,18 @@ def _limits(cond: Body, roles: Sequence[str | int]) -> Iterator[str]:
             yield ""
 
 
-def _is_length(name: str, x: str, outside: Outside) -> bool:
-    """Whether a value is the first length of the shape of x, which is at least 1."""
+def _is_length(name: str, x: str, outside: Outside, lengths: str) -> bool:
+    """Whether a value is the first length of the shape of x, which is at least 1; or less, but not than any length."""
     step = outside.steps.get(name)
     if step is None:
         return False
-    if step.op == "Minimum":
-        return all(_is_length(each, x, outside) for each in step.inputs)
-    if step.op == "Maximum":
-        return any(_is_length(each, x, outside) for each in step.inputs) and all(
-            _is_number(outside, each, 1) or _is_length(each, x, outside) for each in step.inputs
-        )
+    if step.op in ("Minimum", "Maximum"):
+        of_x = [_is_length(each, x, outside, lengths) for each in step.inputs]
+        if step.op == "Minimum":
+            others = [lengths and reaches(each, lengths, outside) for each in step.inputs]
+        else:
+            others = [_is_number(outside, each, 1) for each in step.inputs]
+        return any(of_x) and all(own or other for own, other in zip(of_x, others, strict=True))
     if step.op != "StridedSlice":
         return False
     begin = outside.arrays.get(step.inputs[1])

@@ -29,11 +29,13 @@ from ...contents import FileLayer
 from ...file_layers import network_of
 from ...recurrent import Recurrent
 from ...tensorflow.cells import cells_of, tensorflow_network
-from ..body import Body, Step
-from ..rules import host_ints, tensors
+from ..body import Body, Step, plain_array
+from ..rules import Value, host_ints, tensors
+from ..scanned import LoopStep
 from .control import While
-from .forms import COUNTER, LAST, LIST, READS, WRITES, Form, Outside
+from .forms import COUNTER, LAST, LIST, READS, WRITES, Form
 from .ops.lists import TensorList
+from .outside import Outside
 
 __all__ = ["Found", "Layer", "Scan", "layer_of"]
 
@@ -73,11 +75,11 @@ class Layer:
 
     form: Form
 
-    def __call__(self, layer: Any, sequence: TensorList, *carried: Any) -> Any:
+    def __call__(self, layer: Any, sequence: TensorList, lengths: Value | None, *carried: Any) -> Any:
         x = sequence.stacked(())
         _check_length(self.form, x)
         initial = [ops.unsqueeze(each, 0) for each in tensors(*_states(self.form, carried))]
-        out, final = layer(x, initial[0] if len(initial) == 1 else tuple(initial))
+        out, final = layer(x, initial[0] if len(initial) == 1 else tuple(initial), _plain(lengths))
         finals = [ops.squeeze(each, 0) for each in (final if isinstance(final, tuple) else (final,))]
         return _results(self.form, carried, out, finals)
 
@@ -111,7 +113,7 @@ class Scan:
         def step(x_t: Tensor, states: Any) -> Any:
             return self._step(outside, kinds, x_t, states)
 
-        out, final = scan(step, x, tuple(states))
+        out, final = scan(LoopStep(self, step), x, tuple(states), lengths=_plain(outside.get(form.lengths)))
         return _results(form, carried, out, final)
 
     def _step(
@@ -122,7 +124,7 @@ class Scan:
         Args:
             kinds: the shape and dtype of the element of each sequence, which are joined; None for only one.
         """
-        body, nothing = self.loop.body, TensorList((None,), None, None)
+        body, nothing = self.form.body, TensorList((None,), None, None)
         values = dict(outside)
         if kinds is None:
             values[self.form.sequences[0]] = TensorList((x,), None, x.dtype)
@@ -141,6 +143,11 @@ class Scan:
         return tuple(after[number] for number in range(len(after)))
 
 
+def _plain(lengths: Value | None) -> Value | None:
+    """Lengths as layers take them."""
+    return plain_array(lengths) if isinstance(lengths, np.ndarray) else lengths
+
+
 def _check_length(form: Form, x: Tensor) -> None:
     if form.length is not None and x.shape[0] != form.length:
         raise ValueError(f"a loop of {form.length} steps over a sequence of {x.shape[0]}")
@@ -153,7 +160,10 @@ def _states(form: Form, carried: Sequence[Any]) -> list[Any]:
 
 
 def _results(form: Form, carried: Sequence[Any], out: Tensor, finals: Sequence[Tensor]) -> Any:
-    """What the loop returns: its outputs are the values of the state with the number 0."""
+    """What the loop returns: its outputs are the values of the state with the number 0.
+
+    The number of steps is not known without reading the lengths of sequences, if they are different.
+    """
     results: list[Any] = []
     for role, value in zip(form.roles, carried, strict=True):
         if role == LIST:
@@ -161,7 +171,7 @@ def _results(form: Form, carried: Sequence[Any], out: Tensor, finals: Sequence[T
         elif role == LAST:
             results.append(TensorList((finals[0],), tuple(finals[0].shape), finals[0].dtype))
         elif role == COUNTER:
-            results.append(host_ints(value.item() + out.shape[0]))
+            results.append(None if form.lengths else host_ints(value.item() + out.shape[0]))
         else:
             results.append(finals[int(role)])
     return results[0] if len(results) == 1 else tuple(results)
@@ -173,7 +183,7 @@ class Found:
 
     Attributes:
         module: the layer.
-        function: runs it; takes the layer, the sequence, and what the loop carries.
+        function: runs it; takes the layer, the sequence, the lengths or None, and what the loop carries.
         sequence: the name of the list with the sequence.
         weights: the names of the layer's weights.
     """
@@ -184,20 +194,20 @@ class Found:
     weights: tuple[str, ...]
 
 
-def layer_of(loop: While, form: Form, outside: Outside) -> Found | None:
+def layer_of(form: Form, outside: Outside) -> Found | None:
     """The layer that a loop is; None if it is not one."""
-    if len(loop.body.steps) > MOST_STEPS or any(step.op not in COMPARED for step in loop.body.steps):
+    if len(form.body.steps) > MOST_STEPS or any(step.op not in COMPARED for step in form.body.steps):
         return None
     states = sum(isinstance(role, int) for role in form.roles)
     if len(form.sequences) > 1 or states > 2:
         return None
-    known = _known(loop.body, outside, {*form.sequences, *loop.body.inputs})
+    known = _known(form.body, outside, {*form.sequences, *form.body.inputs})
     if known is None:
         return None
     values, weights = known
     for network in _candidates(weights, states, values):
         module = NETWORKS[network.kind].of_found(network).eval()
-        if _same_step(loop.body, form, values, module, network):
+        if _same_step(form, values, module, network):
             return Found(module, Layer(form), form.sequences[0], tuple(weights))
     return None
 
@@ -235,6 +245,10 @@ def _known(body: Body, outside: Outside, given: set[str]) -> tuple[dict[str, Any
         return True
 
     own = set(given)
+    for step in body.steps:
+        if step.op in (*READS, *WRITES) and step.inputs[0] not in own:  # an array of TensorFlow 1, not its content
+            own.add(step.inputs[0])
+            values[step.inputs[0]] = None
     with no_grad():
         for step in body.steps:
             try:
@@ -307,14 +321,13 @@ def _size_of_result(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def _same_step(
-    body: Body,
     form: Form,
     values: Mapping[str, Any],
     module: Any,
     network: Recurrent,
 ) -> bool:
     """Whether the body and the layer compute the same states of random inputs."""
-    roles, (sequence,) = form.roles, form.sequences
+    body, roles, (sequence,) = form.body, form.roles, form.sequences
     rng = np.random.default_rng(0)
     dtype = next(module.parameters()).dtype
     sizes = [network.options.get("proj_size") or network.hidden_size, network.hidden_size]

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from commands import fail, succeed, succeed_here
+from commands import fail, fail_here, succeed, succeed_here
 from onnx_graphs import Graph
 
 from tinygrad_lstm.io import save_weights
 from tinygrad_lstm.models import GRU, LSTM
 
 FILES = Path(__file__).parents[1] / "golden" / "files"
+MODELS = Path(__file__).parents[1] / "golden" / "models"
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "bring-a-model.md"
 
 
@@ -105,6 +106,21 @@ def test_a_model_is_summarised(head: Path) -> None:
 def test_the_program_is_shown(head: Path) -> None:
     lines = succeed_here("show", head, "--program").splitlines()
     assert "  sum (steps, batch, 5) = Add(product, fc.bias)" in lines and lines[-1] == "  outputs: y.0, sum"
+
+
+def test_the_program_has_the_lengths_that_are_given(head: Path) -> None:
+    lines = succeed_here("show", head, "--program", "--shape", "x=100,1,3").splitlines()
+    assert "  inputs   x (100, 1, 3) float32" in lines
+    assert "  sum (100, 1, 5) = Add(product, fc.bias)" in lines
+    named = succeed_here("show", head, "--program", "--shape", "x=time,1,3")
+    assert "  sum (time, 1, 5) = Add(product, fc.bias)" in named
+    message = fail_here("show", head, "--shape", "x=100,1,4")
+    assert message == "--shape: expected lengths of x (steps, batch, 3) float32, got 100,1,4"
+
+
+def test_lengths_of_one_name_are_equal_in_all_inputs() -> None:
+    printed = succeed_here("show", MODELS / "torch_export_vad.pt2", "--shape", "audio=2,32")
+    assert "h0 (1, 2, 6) float32" in printed
 
 
 def test_a_checkpoint_of_ours_is_a_model(runs: tuple[Path, str]) -> None:

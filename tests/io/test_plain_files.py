@@ -182,6 +182,7 @@ def test_lists_of_numbers_are_arrays(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ('{"a": [1.0,', "not a JSON file"),
+        ('{"a": [1.0], "b": {"c": [1.0], "c": [2.0]}}', "an object in it has the key 'c' 2 times; expected different"),
         ('{"a": 1, "b": "x", "c": [], "d": [[]], "e": ["x"]}', "it has no arrays"),
         ('{"a": {"b": [1]}, "a.b": [2]}', "two arrays have the name 'a.b'"),
         ("[" * 100_000, "not a JSON file"),

@@ -149,7 +149,6 @@ NO_NAME = "it holds no array that has a name, but "
         (b"]" + number(3) + b"a", NO_NAME + "a list of 1"),
         (MODULE + b"ub", NO_NAME + "a '__torch__.net.Net': of a module that was frozen, save the one before"),
         (b"}q\x00h\x00Ns", NO_NAME + "a dictionary of a dictionary"),
-        (tensor(), "it holds one array, which has no name: save it in a dictionary"),
         (dictionary({"a.b": tensor(), "a": dictionary({"b": tensor()})}), "two of its arrays have the name 'a.b'"),
         (b"}(" + number(1) + tensor() + text("1") + tensor() + b"u", "two of its arrays have the name '1'"),
         (b"}((K\x01K\x02t" + tensor() + b"u", "under a key that is neither a string nor an integer"),
@@ -160,6 +159,10 @@ NO_NAME = "it holds no array that has a name, but "
 )
 def test_what_has_no_arrays_by_names_is_refused(tmp_path: Path, pickle: bytes, reason: str) -> None:
     check_refused(tmp_path, archive(pickle), reason)
+
+
+def test_one_tensor_has_the_name_of_its_file(tmp_path: Path) -> None:
+    assert [*load(tmp_path, archive(tensor()))] == ["model"]
 
 
 def typed_tensor(type_name: str) -> bytes:

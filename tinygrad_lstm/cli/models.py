@@ -98,8 +98,10 @@ class WholeModel:
         return cls(module, tuple(ports), outputs, states)
 
     def _shaped(self, shapes: Iterable[str]) -> "WholeModel":
-        """The model whose inputs have the shapes of an option."""
+        """The model whose inputs have the shapes of an option. Lengths of one name have the same one in all inputs."""
         ports = {port.name: port for port in self.inputs}
+        lengths_of: dict[str, int | str] = {}
+        given_to: set[str] = set()
         for given in shapes:
             name, equals, lengths = given.partition("=")
             require(
@@ -112,7 +114,12 @@ class WholeModel:
             )
             require("--shape", fits, f"lengths of {printable(str(ports[name]))}", lengths)
             ports[name] = replace(ports[name], shape=shape)
-        return replace(self, inputs=tuple(ports.values()))
+            given_to.add(name)
+            lengths_of |= {own: new for own, new in zip(known or (), shape) if isinstance(own, str)}
+        inputs = tuple([port if port.name in given_to else _with_lengths(port, lengths_of) for port in ports.values()])
+        if isinstance(self.module, Loaded):
+            self.module.inputs = inputs
+        return replace(self, inputs=inputs)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -148,3 +155,11 @@ class WholeModel:
             yield
         except (TypeError, LookupError) as error:
             raise ValueError(" ".join([str(error), *getattr(error, "__notes__", [])])) from error
+
+
+def _with_lengths(port: Port, lengths: Mapping[str, int | str]) -> Port:
+    """An input with other lengths in place of these names."""
+    if port.shape is None:
+        return port
+    shape = tuple([lengths.get(length, length) if isinstance(length, str) else length for length in port.shape])
+    return replace(port, shape=shape)

@@ -12,7 +12,7 @@ from ..io.models.loaded import Loaded
 from ..io.recognition import Recognised, recognised
 from ..nn.module import Module, described
 from ..printable import printable
-from .models import StatePairs, WholeModel
+from .models import Shapes, StatePairs, WholeModel
 from .shared import path_option
 from .streaming import streams
 
@@ -30,12 +30,13 @@ def show(
         ),
     ],
     program: Annotated[bool, typer.Option("--program", help="Show what the model computes, op by op.")] = False,
+    shape: Shapes = None,
     state: StatePairs = None,
 ) -> None:
     """Show the arrays and the model that a file holds.
 
     Of arrays, names and shapes, and the recurrent layers among them. Of a model, inputs, states, outputs, layers and
-    ops, and whether it can run as a stream.
+    ops, and whether it can run as a stream. With --shape, shapes have these lengths instead of names.
     """
     path = path_option("FILE", file)
     refused: list[Exception] = []
@@ -45,8 +46,10 @@ def show(
     except (ValueError, RuntimeError) as error:
         refused.append(error)
     try:
-        model = WholeModel.load(file, pairs=state)
+        model = WholeModel.load(file, pairs=state, shapes=shape)
     except (ValueError, RuntimeError) as error:
+        if shape or state:
+            raise
         refused.append(error)
     if arrays is None and model is None:
         raise ValueError("; ".join(dict.fromkeys(map(str, refused)))) from refused[0]

@@ -6,6 +6,7 @@ Text has no dtypes: as in `tg.tensor`, numbers are float32.
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,26 @@ def read_json(path: Path) -> Weights:
 
     Raises:
         OSError: the file is not there or cannot be read.
-        ValueError: the file is not JSON, or has no arrays.
+        ValueError: the file is not JSON, an object has a key twice, or there are no arrays.
     """
     content = read_file(path)
     with naming_file(path):
         try:
-            root = json.loads(content.decode("utf-8-sig"))
+            root = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
+        except ContentError:
+            raise
         except (ValueError, RecursionError) as error:
             raise ContentError(f"not a JSON file: {shown(str(error))}") from error
         return Weights(_named_arrays(root, path.stem, len(content)))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, from its keys and values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, number),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ContentError(f"an object in it has the key {shown(key)} {number} times; expected different keys")
+    return found
 
 
 def _named_arrays(root: Any, name: str, size: int) -> dict[str, HostArray]:

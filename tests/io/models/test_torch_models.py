@@ -125,6 +125,13 @@ def test_a_transposed_convolution_of_pictures(tmp_path: Path) -> None:
 
 
 @tg.no_grad()
+def test_a_complex_output_has_pairs(tmp_path: Path) -> None:
+    found = tg.io.load_model(script(tmp_path / "model.pt", "return torch.fft_rfft(x)"))(X)
+    expected = np.fft.rfft(X)
+    np.testing.assert_allclose(found.numpy(), np.stack([expected.real, expected.imag], -1), rtol=1e-6, atol=1e-6)
+
+
+@tg.no_grad()
 def test_ops_in_place_change_what_is_used_later(tmp_path: Path) -> None:
     model = tg.io.load_model(script(tmp_path / "model.pt", "y = torch.mul(x, 2)\n_0 = torch.add_(y, 1)\nreturn y"))
     np.testing.assert_array_equal(model(np.ones((2, 2))).numpy(), np.full((2, 2), 3))

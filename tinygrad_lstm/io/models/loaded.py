@@ -371,6 +371,8 @@ def _as_output(value: Any, device: Device) -> Any:
     """A value as an output: a Tensor, a tuple for a sequence, or None."""
     if value is None or isinstance(value, Tensor):
         return value
+    if hasattr(value, "pairs"):  # a complex tensor
+        return value.pairs()
     if isinstance(value, tuple):
         return tuple([_as_output(part, device) for part in value])
     return as_tensor(plain_array(value), device)

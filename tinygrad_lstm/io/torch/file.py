@@ -23,8 +23,8 @@ from ..errors import ContentError, naming_file, shown
 from ..formats import TORCH_PICKLE
 from .arrays import TorchArrays, is_bfloat16
 from .nesting import flattened
-from .pickle_reader import Stream, read_pickle
-from .pickled import Storage, TorchMaker
+from .pickle_reader import Dictionary, Stream, read_pickle
+from .pickled import NumpyArray, Storage, Tensor, TorchMaker
 
 __all__ = [
     "TorchContents",
@@ -97,7 +97,7 @@ def read_torch(path: Path) -> Weights:
         OSError, ValueError: as `open_torch`; and if it holds no tensors.
     """
     with open_torch(path) as contents:
-        return weights_of(contents)
+        return weights_of(contents, path.stem)
 
 
 def _no_storage(storage: Storage) -> bytearray:
@@ -156,7 +156,7 @@ def read_torch_legacy(path: Path) -> Weights:
         OSError, ValueError: as `read_torch`.
     """
     with open_torch_legacy(path) as contents:
-        return weights_of(contents)
+        return weights_of(contents, path.stem)
 
 
 def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storage]) -> dict[str, bytearray]:
@@ -175,18 +175,21 @@ def _legacy_storages(stream: Stream, keys: object, expected: Mapping[str, Storag
     return found
 
 
-def weights_of(contents: TorchContents) -> Weights:
-    """All arrays, by dotted names.
+def weights_of(contents: TorchContents, name: str) -> Weights:
+    """All arrays, by dotted names; `name` is that of an array without a container.
 
     Raises:
         ContentError: there are none, or one is damaged.
     """
     found: dict[str, HostArray] = {}
     types: dict[str, str] = {}
-    for name, described in flattened(contents.root, contents.file_size).items():
+    root = contents.root
+    if isinstance(root, Tensor | NumpyArray):
+        root = Dictionary([name, root])
+    for key, described in flattened(root, contents.file_size).items():
         try:
-            found[name] = contents.arrays.array(described)
-            types |= {name: BFLOAT16} if is_bfloat16(described) else {}
+            found[key] = contents.arrays.array(described)
+            types |= {key: BFLOAT16} if is_bfloat16(described) else {}
         except ContentError as error:
-            raise ContentError(f"{shown(name)}: {error}") from error
+            raise ContentError(f"{shown(key)}: {error}") from error
     return Weights(found, types=types)

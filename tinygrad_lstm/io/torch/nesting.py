@@ -32,11 +32,9 @@ def flattened(root: object, file_size: int) -> dict[str, Tensor | NumpyArray]:
         file_size: in bytes; it limits the memory and the time.
 
     Raises:
-        ContentError: there are none, two have one name, one has no name, they are nested deeper than 100 containers, or
+        ContentError: there are none, two have one name, they are nested deeper than 100 containers, or
             their names take more memory than in a valid file of this size.
     """
-    if isinstance(root, Tensor | NumpyArray):
-        raise ContentError("it holds one array, which has no name: save it in a dictionary")
     found: dict[str, Tensor | NumpyArray] = {}
     room = _Room(ROOM * file_size + ALWAYS_ALLOWED)
     walk = [_children(root)]

@@ -10,8 +10,8 @@ from ..contents import Weights
 from ..errors import ContentError, naming_file
 from .arrays import TorchArrays
 from .file import TorchContents, legacy_contents, weights_of
-from .pickle_reader import Dictionary, Name, Stream, read_pickle
-from .pickled import Arguments, NumpyArray, Storage, Tensor, TorchMaker
+from .pickle_reader import Name, Stream, read_pickle
+from .pickled import Arguments, NumpyArray, Storage, TorchMaker
 
 __all__ = ["pickled_weights", "read_pickle_file"]
 
@@ -46,9 +46,7 @@ def pickled_weights(stream: Stream, file_size: int, name: str) -> Weights:
     root = roots[0] if len(roots) == 1 else roots
     while isinstance(root, NumpyArray) and isinstance(root.content, list):  # an array of objects, as of numpy.save
         root = root.content[0] if len(root.content) == 1 else root.content
-    if isinstance(root, Tensor | NumpyArray):
-        root = Dictionary([name, root])
-    return weights_of(TorchContents(root, TorchArrays(maker.read, "little", file_size), file_size))
+    return weights_of(TorchContents(root, TorchArrays(maker.read, "little", file_size), file_size), name)
 
 
 class _PickleMaker(TorchMaker):

@@ -131,3 +131,20 @@ def test_a_file_that_does_not_say_which_dimension_is_the_time(tmp_path: Path) ->
         model.stream()
     x = np.ones((4, 5, 3), "float32")
     assert model.stream(5, {"x": x}, dynamic={"x": {0: "time", 1: "batch"}})(x[0]).shape == (5, 3)
+
+
+def test_windows_longer_than_short_examples(tmp_path: Path) -> None:
+    weights = {"w": np.random.default_rng(0).standard_normal((2, 1, 64)).astype("float32")}
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    write_onnx(tmp_path / "model.onnx", [node], {"x": ["batch", 1, "time"]}, ["y"], weights)
+    model, x = (
+        tg.io.load_model(tmp_path / "model.onnx"),
+        np.random.default_rng(1).standard_normal((1, 1, 90), "float32"),
+    )
+    with tg.no_grad():
+        whole = model(x).numpy()
+        tg.io.export_onnx(model, tmp_path / "again.onnx")
+        np.testing.assert_allclose(tg.io.load_model(tmp_path / "again.onnx")(x).numpy(), whole, rtol=0, atol=1e-5)
+    stream = model.stream()
+    found = joined([stream(x[..., start : start + 30]) for start in (0, 30, 60)], 2)
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)

@@ -16,7 +16,7 @@ from ...device import Device, get_device
 from ...nn import Module
 from .recording import UntraceableError
 
-__all__ = ["Dims", "Example", "examples_of", "lengths_of_runs"]
+__all__ = ["EXAMPLE_STEPS", "Dims", "Example", "examples_of", "has_one_length", "lengths_of_runs"]
 
 Dims: TypeAlias = Mapping[int, str]
 """The dynamic dimensions, with their names."""
@@ -24,6 +24,9 @@ Dims: TypeAlias = Mapping[int, str]
 # The minimum lengths of dynamic dimensions in the second run; the last ones if there are fewer dimensions.
 AT_LEAST = (5, 7, 9, 11, 29, 31)
 LONG = 128
+
+EXAMPLE_STEPS = (5, 640)
+"""The lengths of a model's own examples, the second for windows that do not fit into the first."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,22 @@ class Example:
 
 
 def examples_of(
-    model: Module, inputs: Mapping[str, Any] | None, dynamic: Mapping[str, Dims] | None
+    model: Module,
+    inputs: Mapping[str, Any] | None,
+    dynamic: Mapping[str, Dims] | None,
+    steps: int = EXAMPLE_STEPS[0],
 ) -> dict[str, Example]:
     """The given inputs, or else the model's own, by name.
 
     Args:
         dynamic: for some inputs, their dynamic dimensions.
+        steps: the length of the model's own.
 
     Raises:
         UntraceableError: there are no inputs; `dynamic` names unknown inputs or dimensions.
     """
     try:
-        own, dims = _own_examples(model)
+        own, dims = _own_examples(model, steps)
     except ValueError:
         if inputs is None:
             raise
@@ -107,12 +114,18 @@ def examples_of(
     return examples
 
 
-def _own_examples(model: Module) -> tuple[Mapping[str, Any], dict[str, Dims]]:
+def has_one_length(model: Module) -> bool:
+    """Whether a model from a file says its free lengths, and they are few, such as the time and the batch."""
+    free: Callable[[], Mapping[str, Dims]] | None = getattr(model, "free_lengths", None)
+    return free is not None and len({label for dims in free().values() for label in dims.values()}) <= 2
+
+
+def _own_examples(model: Module, T: int) -> tuple[Mapping[str, Any], dict[str, Dims]]:
     """The model's own example inputs, and their dynamic dimensions: by default those of time and batch."""
     make: Callable[[int, int], Mapping[str, Tensor]] | None = getattr(model, "example_inputs", None)
     if make is None:
         return {}, {}
-    T, B = 5, 3
+    B = 3
     given = make(T, B)
     if hasattr(model, "free_lengths"):
         return given, dict(model.free_lengths())

@@ -13,7 +13,7 @@ from ..._tensor import Tensor, tensor
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
-from .examples import Dims, Example, examples_of, lengths_of_runs
+from .examples import EXAMPLE_STEPS, Dims, Example, examples_of, has_one_length, lengths_of_runs
 from .program import Program
 from .recording import Run, UntraceableError
 from .trace import Trace
@@ -38,15 +38,33 @@ def recorded(
         UntraceableError: the inputs are not those of forward; what it computes cannot be recorded.
     """
     with restored_random_state(random_state()), model.evaluating(), no_grad():
-        examples = examples_of(model, inputs, dynamic)
-        constant: dict[str, Tensor] = {}
-        for name, value in (fixed or {}).items():
-            if name not in examples:
-                raise UntraceableError(f"fixed names {name}, but the inputs are {', '.join(examples)}")
-            if not examples[name].dims:
-                example = examples.pop(name)
-                constant[name] = tensor(value, dtype=example.array.dtype, device=example.device)
-        return list(examples), *_traced(model, examples, constant)
+        try:
+            return _recorded(model, inputs, dynamic, fixed or {}, EXAMPLE_STEPS[0])
+        except UntraceableError:
+            raise
+        except Exception:
+            if inputs is not None or not has_one_length(model):
+                raise
+        return _recorded(model, inputs, dynamic, fixed or {}, EXAMPLE_STEPS[1])
+
+
+def _recorded(
+    model: Module,
+    inputs: Mapping[str, Any] | None,
+    dynamic: Mapping[str, Dims] | None,
+    fixed: Mapping[str, Any],
+    steps: int,
+) -> tuple[list[str], Program, dict[Any, str]]:
+    """The same, with own examples of this length."""
+    examples = examples_of(model, inputs, dynamic, steps)
+    constant: dict[str, Tensor] = {}
+    for name, value in fixed.items():
+        if name not in examples:
+            raise UntraceableError(f"fixed names {name}, but the inputs are {', '.join(examples)}")
+        if not examples[name].dims:
+            example = examples.pop(name)
+            constant[name] = tensor(value, dtype=example.array.dtype, device=example.device)
+    return list(examples), *_traced(model, examples, constant)
 
 
 def _traced(

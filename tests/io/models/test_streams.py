@@ -148,3 +148,19 @@ def test_windows_longer_than_short_examples(tmp_path: Path) -> None:
     stream = model.stream()
     found = joined([stream(x[..., start : start + 30]) for start in (0, 30, 60)], 2)
     np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)
+
+
+def test_windows_of_which_short_examples_have_one(tmp_path: Path) -> None:
+    weights = {"w": np.random.default_rng(0).standard_normal((2, 1, 40)).astype("float32")}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], strides=[40], pads=[0, 39]),
+        helper.make_node("Shape", ["y"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("Concat", ["y", "zeros"], ["z"], axis=1),
+    ]
+    write_onnx(tmp_path / "model.onnx", nodes, {"x": ["batch", 1, "time"]}, ["z"], weights)
+    model, x = tg.io.load_model(tmp_path / "model.onnx"), np.random.default_rng(1).standard_normal((1, 1, 90))
+    tg.io.export_onnx(model, tmp_path / "again.onnx")
+    with tg.no_grad():
+        whole = model(x).numpy()
+        np.testing.assert_allclose(tg.io.load_model(tmp_path / "again.onnx")(x).numpy(), whole, rtol=0, atol=1e-5)

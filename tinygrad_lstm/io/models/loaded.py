@@ -23,9 +23,10 @@ from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
+from ...tracing.model.examples import EXAMPLE_STEPS
 from ...tracing.streams.planning import NotCausalError
 from .body import Body, computing_in, floats_as, plain_array
-from .names import identifiers, is_batch
+from .names import batches_of, identifiers
 from .printing import MOST_PRINTED, program_lines, shapes_by_step
 
 __all__ = ["Loaded", "Port"]
@@ -56,7 +57,7 @@ class Port:
     def batch_names(self) -> list[str]:
         """The names of its free lengths that are the batch; tf2onnx gives dimensions that it does not know numbers."""
         numbered = self.free[:1] if len(self.free) > 1 and self.free[0].startswith("unk__") else []
-        return [*numbered, *(name for name in self.free if is_batch(name))]
+        return [*numbered, *batches_of(self.free)]
 
     @functools.cached_property
     def is_float(self) -> bool:
@@ -66,10 +67,6 @@ class Port:
     def __str__(self) -> str:
         shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
         return printable(f"{self.name}{shape}{self.dtype and ' ' + self.dtype}")
-
-
-EXAMPLE_STEPS = (5, 80, 1280)
-"""The numbers of steps of the examples by which a stream is made, if none are given: the first that are enough."""
 
 
 class Loaded(Module):
@@ -238,7 +235,8 @@ class Loaded(Module):
         Raises:
             ValueError: the file does not say the shape of an input.
         """
-        others = dict.fromkeys(name for port in self.inputs for name in port.free if not is_batch(name))
+        batches = {name for port in self.inputs for name in port.batch_names}
+        others = dict.fromkeys(name for port in self.inputs for name in port.free if name not in batches)
         return self._examples({name: T + k for k, name in enumerate(others)}, B)
 
     def _examples(self, lengths: Mapping[str, int], B: int) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ...nn import Module
 
-__all__ = ["attribute_names", "free_name", "identifiers", "is_batch"]
+__all__ = ["attribute_names", "batches_of", "free_name", "identifiers", "is_batch"]
 
 _NOT_A_WORD = re.compile(r"\W")
 _BETWEEN_MODULES = re.compile(r"[./]+|::")
@@ -91,3 +91,9 @@ def identifiers(names: Iterable[str]) -> list[str]:
 def is_batch(length: str) -> bool:
     """Whether the name of a free length is that of the batch."""
     return "batch" in length.lower() or length in ("N", "B", "n", "b")
+
+
+def batches_of(lengths: Iterable[str]) -> list[str]:
+    """The names that are those of batches. "N" beside "batch" may be a number of samples."""
+    named = [length for length in lengths if is_batch(length)]
+    return [length for length in named if "batch" in length.lower()] or named

@@ -17,7 +17,7 @@ from ...mode import Switch
 from ...printable import printable
 from ...random import forked_draws
 from .body import Body, Step, watching
-from .names import is_batch
+from .names import batches_of
 
 __all__ = ["MOST_PRINTED", "lengths_of_runs", "program_lines", "shapes_by_step"]
 
@@ -106,10 +106,11 @@ def lengths_of_runs(names: Sequence[str]) -> Iterator[list[Lengths]]:
     They tell from which name a length comes, and by which expression. The smallest run is the first.
     """
     some = random.Random(0)
-    for base in BASES if sum(not is_batch(name) for name in names) < 2 else BASES[:1]:
+    batches = batches_of(names)
+    for base in BASES if len(names) - len(batches) < 2 else BASES[:1]:
         drawn = {name: some.sample(range(2 * RUNS), RUNS) for name in names}
         runs = [
-            {name: (3 if is_batch(name) else base) + drawn[name][run] for name in names}
+            {name: (3 if name in batches else base) + drawn[name][run] for name in names}
             for run in range(RUNS if names else 1)
         ]
         yield sorted(runs, key=lambda own: sum(own.values()))

@@ -25,8 +25,8 @@ Dims: TypeAlias = Mapping[int, str]
 AT_LEAST = (5, 7, 9, 11, 29, 31)
 LONG = 128
 
-EXAMPLE_STEPS = (5, 640)
-"""The lengths of a model's own examples, the second for windows that do not fit into the first."""
+EXAMPLE_STEPS = (5, 80, 1280)
+"""The lengths of a model's own examples: the later ones are for windows that do not fit into the first."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..._tensor import Tensor, tensor
 from ...mode import no_grad
 from ...nn import Module
 from ...random import random_state, restored_random_state
+from ..lengths import Length
 from .examples import EXAMPLE_STEPS, Dims, Example, examples_of, has_one_length, lengths_of_runs
 from .program import Program
 from .recording import Run, UntraceableError
@@ -37,25 +38,37 @@ def recorded(
     Raises:
         UntraceableError: the inputs are not those of forward; what it computes cannot be recorded.
     """
+    prepared = functools.partial(_prepared, model, inputs, dynamic, fixed or {})
+
+    def traced(steps: int) -> tuple[list[str], Program, dict[Any, str]]:
+        examples, constant = prepared(steps)
+        return list(examples), *_traced(model, examples, constant)
+
+    short, long = EXAMPLE_STEPS[0], EXAMPLE_STEPS[-1]
     with restored_random_state(random_state()), model.evaluating(), no_grad():
+        if inputs is not None or not has_one_length(model):
+            return traced(short)
         try:
-            return _recorded(model, inputs, dynamic, fixed or {}, EXAMPLE_STEPS[0])
+            found = traced(short)
         except UntraceableError:
             raise
-        except Exception:
-            if inputs is not None or not has_one_length(model):
-                raise
-        return _recorded(model, inputs, dynamic, fixed or {}, EXAMPLE_STEPS[1])
+        except Exception:  # a window may not fit into them
+            return traced(long)
+        return found if _holds(found[1], model, *prepared(long)) else traced(long)
 
 
-def _recorded(
+def _prepared(
     model: Module,
     inputs: Mapping[str, Any] | None,
     dynamic: Mapping[str, Dims] | None,
     fixed: Mapping[str, Any],
     steps: int,
-) -> tuple[list[str], Program, dict[Any, str]]:
-    """The same, with own examples of this length."""
+) -> tuple[dict[str, Example], dict[str, Tensor]]:
+    """The examples, without those that become constants, and these.
+
+    Args:
+        steps: the length of the model's own examples.
+    """
     examples = examples_of(model, inputs, dynamic, steps)
     constant: dict[str, Tensor] = {}
     for name, value in fixed.items():
@@ -64,7 +77,25 @@ def _recorded(
         if not examples[name].dims:
             example = examples.pop(name)
             constant[name] = tensor(value, dtype=example.array.dtype, device=example.device)
-    return list(examples), *_traced(model, examples, constant)
+    return examples, constant
+
+
+def _holds(program: Program, model: Module, examples: Mapping[str, Example], constant: Mapping[str, Tensor]) -> bool:
+    """Whether outputs have the lengths of the program with these examples, which are longer, if the model takes them.
+
+    If both runs are shorter than the stride of a window, both have one frame, and the program has only one.
+    """
+    forward: Callable[..., Any] = getattr(model, "named_forward", model.forward)
+    try:
+        given = {name: tensor(each.array, device=each.device) for name, each in examples.items()}
+        outputs = _named(forward(**given, **constant))
+    except Exception:
+        return True
+    return all(
+        isinstance(size, Length) or size == own
+        for name, operand in program.outputs.items()
+        for size, own in zip(operand.shape, outputs[name].shape, strict=True)
+    )
 
 
 def _traced(

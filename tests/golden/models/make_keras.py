@@ -141,6 +141,20 @@ def pictures(k: Any) -> Any:
     return k.Model(x, l.Dense(2)(l.Flatten()(y)))
 
 
+def upwards(k: Any) -> Any:
+    """Transposed convolutions, and what only one version of Keras has."""
+    l = k.layers
+    x = k.Input((6, 3), name="x")
+    y = l.Conv1DTranspose(2, 3, strides=2, output_padding=1, activation="tanh")(x)
+    y = l.Conv2DTranspose(2, (3, 2), strides=(2, 1), padding="same")(l.Reshape((7, 2, 2))(y))
+    y = l.Conv2DTranspose(2, 2, strides=3, dilation_rate=1, use_bias=False)(y)
+    if k is tf_keras:
+        y = l.LocallyConnected1D(2, 3, strides=2, activation="elu")(l.Reshape((42, 12))(y))
+    else:
+        y = l.Activation("sparsemax")(l.Reshape((4, 4))(l.AdaptiveAveragePooling2D((4, 2))(y)))
+    return k.Model(x, l.Dense(2)(l.LSTM(2)(y)))
+
+
 def cudnn(k: Any) -> Any:
     """Layers for CuDNN."""
     l = k.layers
@@ -159,6 +173,7 @@ MODELS: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
     "shared": (shared, ["keras3.keras", "keras2.h5"]),
     "reused": (reused, ["keras3.keras", "keras2.keras", "keras2.h5"]),
     "pictures": (pictures, ["keras3.keras", "keras2.keras"]),
+    "upwards": (upwards, ["keras3.keras", "keras2.keras"]),
     "cudnn": (cudnn, ["keras2.h5"]),
 }
 

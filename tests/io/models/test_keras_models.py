@@ -414,6 +414,15 @@ OPERATIONS: list[tuple[str, Config, Any]] = [
     ("SoftShrink", {"threshold": 0.5}, np.sign(X) * np.maximum(abs(X) - 0.5, 0)),
     ("HardShrink", {"threshold": 0.5}, np.where(abs(X) > 0.5, X, 0)),
     ("Squareplus", {"b": 2}, (X + np.sqrt(X**2 + 2)) / 2),
+    ("Sort", {"axis": 1}, np.sort(X, 1)),
+    ("Argsort", {}, np.argsort(X, -1)),
+    ("TopK", {"k": 2}, np.sort(X)[..., :0:-1]),
+    ("CountNonzero", {"axis": [0, 2]}, np.count_nonzero(X, (0, 2))),
+    ("Cumprod", {"axis": 1}, np.cumprod(X, 1)),
+    ("Cumprod", {}, np.cumprod(X)),
+    ("Diff", {"axis": 1}, np.diff(X, axis=1)),
+    ("Tril", {"k": 1}, np.tril(X, 1)),
+    ("Triu", {}, np.triu(X)),
     ("Threshold", {"threshold": 0.4, "default_value": -2.0}, np.where(X > 0.4, X, -2)),
 ]
 
@@ -441,6 +450,16 @@ def test_operations(tmp_path: Path, kind: str, config: Config, expected: np.ndar
 )
 def test_settings_of_operations_that_are_not_supported(tmp_path: Path, kind: str, config: Config, words: str) -> None:
     assert words in refusal(tmp_path, of_operation(kind, config))
+
+
+def test_elements_are_taken_by_their_places(tmp_path: Path) -> None:
+    places = {**called("Argsort", "i", node(tensor("x")), axis=1), "module": "keras.src.ops.numpy"}
+    taken = {
+        **called("TakeAlongAxis", "t", node(tensor("x"), tensor("i")), axis=1),
+        "module": "keras.src.ops.numpy",
+    }
+    found = loaded(tmp_path, functional([source("x", *X.shape[1:]), places, taken], [["t", 0, 0]]))
+    assert found(-X).tolist() == np.sort(-X, 1).tolist()
 
 
 def of_function(name: str, **kwargs: Any) -> Config:

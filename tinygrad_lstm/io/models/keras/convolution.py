@@ -10,9 +10,10 @@ from tinygrad_lstm.backends.base import HostArray
 
 from .... import ops
 from ...._tensor import Tensor
-from ....nn import Conv1d, Conv2d, ConvTranspose1d, Module
+from ....nn import Conv1d, Conv2d, Module
+from ..onnx.ops.windows import conv_transpose
 from ..padding import same_padding
-from .core import parameter
+from .core import activated, parameter
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer
 from .shaping import padded
@@ -152,8 +153,60 @@ def conv(
     return Layer(function, module)
 
 
-@layer("Conv1DTranspose", "Convolution1DTranspose", weights=("kernel", "bias if use_bias"))
-def conv_transpose(
+class Transposed(Module):
+    """A transposed convolution of inputs (B, C, ...), with the lengths that Keras has.
+
+    Args:
+        weight: (in, out, *sizes).
+        bias: (out,); None for none.
+        strides, dilation: for each dimension of time or space.
+        padding: "valid" or "same".
+        more: Keras's `output_padding`, for each dimension; None for the lengths that Keras has without it.
+    """
+
+    def __init__(
+        self,
+        weight: HostArray,
+        bias: HostArray | None,
+        strides: tuple[int, ...],
+        dilation: tuple[int, ...],
+        padding: str,
+        more: tuple[int, ...] | None,
+    ) -> None:
+        self.weight = parameter(weight)
+        self.bias = None if bias is None else parameter(bias)
+        self.strides = strides
+        self.dilation = dilation
+        self.padding = padding
+        self.more = more
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs (B, out, ...)."""
+        out = conv_transpose(x, self.weight, dilations=[*self.dilation], strides=[*self.strides])
+        for dim in range(2, x.ndim):
+            length = self._length(dim, x.shape[dim])
+            beyond = out.shape[dim] - length
+            if beyond > 0:
+                out = out.narrow(dim, beyond // 2, length)
+            elif beyond < 0:
+                out = padded(out, [(0, -beyond)], dim)
+        return out if self.bias is None else out + self.bias.reshape(-1, *[1] * (x.ndim - 2))
+
+    def _length(self, dim: int, length: int) -> int:
+        """The length of an output, given that of the input."""
+        stride = self.strides[dim - 2]
+        reach = (self.weight.shape[dim] - 1) * self.dilation[dim - 2] + 1
+        if self.more is None:
+            return length * stride + (0 if self.padding == "same" else max(reach - stride, 0))
+        cut = 2 * (reach // 2) if self.padding == "same" else 0
+        return (length - 1) * stride + reach - cut + self.more[dim - 2]
+
+
+@layer(
+    *("Conv1DTranspose", "Conv2DTranspose", "Convolution1DTranspose", "Convolution2DTranspose"),
+    weights=("kernel", "bias if use_bias"),
+)
+def transposed(
     weights: Weights,
     *,
     filters: int,
@@ -168,38 +221,68 @@ def conv_transpose(
     use_bias: bool = True,
     keras: int,
 ) -> Layer:
-    if output_padding is not None or groups != 1 or padding not in ("valid", "same"):
-        raise UnsupportedError(f"the padding {padding!r}, groups or output_padding")
-    kernel, (stride,), (dilation,) = weights["kernel"], per_dim(strides, 1), per_dim(dilation_rate, 1)
-    size, outputs, inputs = kernel.shape
-    module = ConvTranspose1d(inputs, outputs, size, stride, bias=use_bias, dilation=dilation)
-    module.weight = parameter(kernel.transpose(2, 1, 0))
-    if use_bias:
-        module.bias = parameter(weights["bias"])
-    function = partial(
-        _transposed,
-        same=padding == "same",
-        reach=(size - 1) * dilation + 1,
-        channels_first=data_format == "channels_first",
-        activation=activation_function(activation, keras),
+    if groups != 1 or padding not in ("valid", "same"):
+        raise UnsupportedError(f"the padding {padding!r}, or groups")
+    kernel = weights["kernel"]
+    dims = kernel.ndim - 2
+    module = Transposed(
+        kernel_outside_in(kernel),
+        weights.get("bias"),
+        per_dim(strides, dims),
+        per_dim(dilation_rate, dims),
+        padding,
+        None if output_padding is None else per_dim(output_padding, dims),
     )
-    return Layer(function, module)
+    function = activation_function(activation, keras)
+    return Layer(partial(_by_channels, channels_first=data_format == "channels_first", activation=function), module)
 
 
-def _transposed(
-    module: ConvTranspose1d, x: Tensor, same: bool, reach: int, channels_first: bool, activation: Function
-) -> Tensor:
-    """A transposed convolution, cut or padded at the ends to the length that Keras has, then the activation."""
-    if not channels_first:
-        x = x.movedim(-1, 1)
-    (stride,) = per_dim(module.stride, 1)
-    length = x.shape[2] * stride + (0 if same else max(reach - stride, 0))
-    out = ops.conv_transpose1d(x, module.weight, None, stride, dilation=module.dilation)
-    beyond = out.shape[2] - length
-    if beyond > 0:
-        out = out[:, :, beyond // 2 : beyond // 2 + length]
-    elif beyond < 0:
-        out = padded(out, [(0, -beyond)], 2)
-    if module.bias is not None:
-        out = out + module.bias.unsqueeze(1)
-    return activation(out if channels_first else out.movedim(1, -1))
+def _by_channels(module: Module, x: Tensor, channels_first: bool, activation: Function) -> Tensor:
+    """A module of inputs (B, C, ...), then the activation."""
+    x = module(x if channels_first else x.movedim(-1, 1))
+    return activation(x if channels_first else x.movedim(1, -1))
+
+
+class LocallyConnected(Module):
+    """A convolution along time that has different weights for each output.
+
+    Args:
+        weight: (T', size · C, out).
+        bias: (T', out); None for none.
+        size: the number of steps in a window.
+        stride: the number of steps from one window to the next.
+    """
+
+    def __init__(self, weight: HostArray, bias: HostArray | None, size: int, stride: int) -> None:
+        self.weight = parameter(weight)
+        self.bias = None if bias is None else parameter(bias)
+        self.size = size
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs (B, T', out) of inputs (B, T, C)."""
+        number = self.weight.shape[0]
+        windows = [x[:, k : k + (number - 1) * self.stride + 1 : self.stride] for k in range(self.size)]
+        out = ops.einsum("btd,tdf->btf", ops.cat(windows, dim=-1), self.weight)
+        return out if self.bias is None else out + self.bias
+
+
+@layer("LocallyConnected1D", weights=("kernel", "bias if use_bias"))
+def locally_connected(
+    weights: Weights,
+    *,
+    filters: int,
+    kernel_size: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    activation: Any = None,
+    use_bias: bool = True,
+    implementation: int = 1,
+    keras: int,
+) -> Layer:
+    if padding != "valid" or implementation != 1 or data_format == "channels_first":
+        raise UnsupportedError("padding, implementation or data_format")
+    (size,), (stride,) = per_dim(kernel_size, 1), per_dim(strides, 1)
+    module = LocallyConnected(weights["kernel"], weights.get("bias"), size, stride)
+    return Layer(partial(activated, activation=activation_function(activation, keras)), module)

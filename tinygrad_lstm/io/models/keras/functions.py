@@ -9,13 +9,33 @@ from tinygrad_lstm.models.activations import function_of
 
 from .... import ops
 from ...._tensor import Tensor
+from ....creation import arange
 from ...errors import shown
 from ...keras.config import activation_name, activation_of
 from .rules import UnsupportedError
 
-__all__ = ["Function", "activation_function"]
+__all__ = ["Function", "activation_function", "sparsemax"]
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def sparsemax(x: Tensor, axis: int = -1) -> Tensor:
+    """relu(x - τ), as Keras computes it.
+
+    Its τ is different from that of Martins & Astudillo 2016 if several elements are above τ: it contains the sum of the
+    cumulative sums, not the last one. Models were trained with it.
+    """
+    ordered = ops.sort(x.movedim(axis, -1), -1, True)[0]
+    sums = ops.cumsum(ordered, dim=-1)
+    counts = arange(1, ordered.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    above = ordered > (sums - 1.0) / counts
+    number = ops.sum(above.astype(x.dtype), dim=-1, keepdim=True)
+    limit = (ops.sum(ops.where(above, sums, 0.0), dim=-1, keepdim=True) - 1.0) / number
+    return ops.relu(x - limit.movedim(-1, axis))
+
+
+_OF_ROWS: dict[str, Function] = {"glu": ops.glu, "sparsemax": sparsemax}
+"""Functions of all elements along the last dimension, which recurrent layers do not have."""
 
 
 def activation_function(setting: Any, keras: int) -> Function:
@@ -24,9 +44,9 @@ def activation_function(setting: Any, keras: int) -> Function:
     Raises:
         UnsupportedError: it is not one of Keras's functions.
     """
-    if activation_name(setting) == "glu":
-        return ops.glu
+    if (name := activation_name(setting)) in _OF_ROWS:
+        return _OF_ROWS[name]
     found = activation_of(setting, keras)
     if found is None:
-        raise UnsupportedError(f"the activation {shown(activation_name(setting))}")
+        raise UnsupportedError(f"the activation {shown(name)}")
     return function_of(found)

@@ -10,7 +10,7 @@ from typing import Any
 from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import shown
-from . import shape_operations  # noqa: F401  (it registers operations)
+from . import shape_operations, sorting_operations  # noqa: F401  (they register operations)
 from .operations import OPERATIONS
 from .rules import Layer, UnsupportedError, register_kind
 from .spec import Slot, Spec
@@ -23,6 +23,8 @@ def _outputs_of(name: str, config: Mapping[str, Any]) -> int:
     if name == "Split":
         sections = config.get("indices_or_sections")
         return sections if isinstance(sections, int) else len(sections or ()) + 1
+    if name == "TopK":
+        return 2
     return int(config.get("num") or 1) if name == "Unstack" else 1
 
 

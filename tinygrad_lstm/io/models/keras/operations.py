@@ -89,6 +89,9 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "LogicalAnd": ops.logical_and,
     "LogicalOr": ops.logical_or,
     "LogicalXor": ops.logical_xor,
+    "Arctan2": ops.atan2,
+    "Hypot": ops.hypot,
+    "Logaddexp": ops.logaddexp,
     "Matmul": ops.matmul,
 }
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
@@ -111,6 +114,12 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Arcsin": ops.asin,
     "Arccos": ops.acos,
     "Arctan": ops.atan,
+    "Arcsinh": ops.asinh,
+    "Arccosh": ops.acosh,
+    "Arctanh": ops.atanh,
+    "Isnan": ops.isnan,
+    "Isinf": ops.isinf,
+    "Isfinite": ops.isfinite,
     "Sinh": ops.sinh,
     "Cosh": ops.cosh,
     "Tanh": ops.tanh,

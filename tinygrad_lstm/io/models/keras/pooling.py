@@ -96,22 +96,30 @@ def _mean(x: Tensor, channels_first: bool, keepdim: bool, mask: Tensor | None = 
     return total / number
 
 
-@layer("AdaptiveAveragePooling1D")
+@layer("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D")
 def adaptive_average_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
     function = partial(_adapted, kind="mean", size=output_size, channels_first=data_format == "channels_first")
     return Layer(function)
 
 
-@layer("AdaptiveMaxPooling1D")
+@layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D")
 def adaptive_max_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
     function = partial(_adapted, kind="max", size=output_size, channels_first=data_format == "channels_first")
     return Layer(function)
 
 
+_ADAPTIVE: dict[tuple[str, int], Callable[..., Any]] = {
+    ("max", 1): ops.adaptive_max_pool1d,
+    ("max", 2): ops.adaptive_max_pool2d,
+    ("mean", 1): ops.adaptive_avg_pool1d,
+    ("mean", 2): ops.adaptive_avg_pool2d,
+}
+
+
 def _adapted(x: Tensor, kind: str, size: Any, channels_first: bool) -> Tensor:
     if not channels_first:
         x = x.movedim(-1, 1)
-    pool = ops.adaptive_max_pool1d if kind == "max" else ops.adaptive_avg_pool1d
-    (length,) = per_dim(size, 1)
-    out: Tensor = pool(x, length)
+    dims = x.ndim - 2
+    sizes = per_dim(size, dims)
+    out: Tensor = _ADAPTIVE[kind, dims](x, sizes if dims > 1 else sizes[0])
     return out if channels_first else out.movedim(1, -1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 from onnx_graphs import Graph, by_gates, constant, ints
-from onnx_nodes import GATES, Drawn, drawn_nodes
+from onnx_nodes import GATES, Drawn, assert_close, drawn_nodes
 from onnx_runs import HostArray, gru, run, small
 
 import tinygrad_lstm as tg
@@ -42,7 +42,7 @@ def test_a_network_computes_what_the_node_does_or_the_error_names_what_it_cannot
         return
     network = KINDS[drawn.kind].from_onnx(weights)
     assert found.network is not None
-    expected = run(drawn.graph, *outputs)
+    expected = drawn.run(*outputs)
     x = drawn.graph.inputs["X"]
     zeros = np.zeros((2 if network.bidirectional else 1, x.shape[1], network.hidden_size), np.float32)
     states = [tg.tensor(zeros if state is None else state) for state in drawn.states]
@@ -51,7 +51,7 @@ def test_a_network_computes_what_the_node_does_or_the_error_names_what_it_cannot
     T, D, B, H = expected[0].shape
     expected[0] = expected[0].transpose(0, 2, 1, 3).reshape(T, B, D * H)
     for actual, wanted in zip((out, *finals), expected, strict=True):
-        np.testing.assert_allclose(actual.detach().numpy(), wanted, 1e-4, 1e-5)
+        assert_close(actual.detach().numpy(), wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)

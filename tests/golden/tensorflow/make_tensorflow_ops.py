@@ -7,10 +7,11 @@ ops.zip has the content of a `model.json` for each case, as TensorFlow.js has it
 other tensors are constants. ops.safetensors has "CASE/in.NAME" and "CASE/out.NAME".
 """
 
+import itertools
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,11 @@ BINARY = {
 }
 
 
-def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
-    """The name, op, inputs and attributes of each case."""
+Case = tuple[str, str | Callable[..., Any], Inputs, Inputs]
+"""The name of a case; an op, or a function of several; its inputs and attributes."""
+
+
+def elementwise_cases() -> Iterator[Case]:
     for op, (low, high) in UNARY.items():
         yield op, op, {ARGUMENT.get(op, "x"): f(3, 4, low=low, high=high)}, {}
     for op in sorted(BINARY):
@@ -85,6 +89,8 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
     yield "Range_int", "Range", {"start": np.int32(7), "limit": np.int32(1), "delta": np.int32(-2)}, {}
     yield "Fill", "Fill", {"dims": i(2, 3), "value": np.float32(1.5)}, {}
 
+
+def shape_cases() -> Iterator[Case]:
     yield "Shape", "Shape", {"input": f(3, 4)}, {}
     yield "ShapeN", "ShapeN", {"input": [f(3, 4), f(2)]}, {}
     yield "Size", "Size", {"input": f(3, 4)}, {}
@@ -160,6 +166,8 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
         {},
     )
 
+
+def indexing_cases() -> Iterator[Case]:
     yield (
         "GatherV2",
         "GatherV2",
@@ -185,6 +193,8 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
     yield "ArgMin", "ArgMin", {"input": f(3, 5), "dimension": np.int32(0)}, {}
     yield "Where", "Where", {"condition": np.array([[True, False], [True, True]])}, {}
 
+
+def reduction_cases() -> Iterator[Case]:
     for op in ("Sum", "Mean", "Max", "Min", "Prod"):
         yield op, op, {"input": f(2, 3, 4), "axis": i(0, -1)}, {}
         yield f"{op}_keep", op, {"input": f(2, 3), "axis": np.int32(1)}, {"keep_dims": True}
@@ -198,6 +208,8 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
     yield "Cumprod", "Cumprod", {"x": f(2, 4), "axis": np.int32(0)}, {"exclusive": True}
     yield "L2Loss", "L2Loss", {"t": f(2, 4)}, {}
 
+
+def product_cases() -> Iterator[Case]:
     for a, b in ((False, True), (True, False)):
         shapes = ((4, 3) if a else (3, 4)), ((5, 4) if b else (4, 5))
         yield (
@@ -214,6 +226,8 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
         )
     yield "Einsum", "Einsum", {"inputs": [f(2, 3, 4), f(4, 5)]}, {"equation": "btd,dk->btk"}
 
+
+def window_cases() -> Iterator[Case]:
     for padding in ("SAME", "VALID"):
         for stride in (1, 2):
             settings = {"strides": [1, stride, stride, 1], "padding": padding}
@@ -247,13 +261,43 @@ def cases() -> Iterator[tuple[str, str, Inputs, Inputs]]:
             ("half", {"half_pixel_centers": True}),
         ):
             yield f"{op}_{name}", op, {"images": f(2, 3, 4, 2), "size": i(7, 6)}, settings
+    yield "Roll", "Roll", {"input": f(3, 4), "shift": i(1, -2), "axis": i(0, 1)}, {}
+    yield "SpaceToDepth", "SpaceToDepth", {"input": f(2, 4, 6, 3)}, {"block_size": 2}
+    yield "DepthToSpace", "DepthToSpace", {"input": f(2, 2, 3, 12)}, {"block_size": 2}
+    for squared in (False, True):
+        settings = {"window_size": 6, "stride": 3, "magnitude_squared": squared}
+        yield f"AudioSpectrogram_{squared:d}", "AudioSpectrogram", {"input": f(17, 2)}, settings
     norm = {"x": f(2, 3, 3, 4), "scale": f(4), "offset": f(4), "mean": f(4), "variance": f(4, low=0.5)}
     yield "FusedBatchNormV3", "FusedBatchNormV3", norm, {"is_training": False, "epsilon": 1e-3}
     own = {**norm, "mean": np.zeros(0, "float32"), "variance": np.zeros(0, "float32")}
     yield "FusedBatchNormV3_own", "FusedBatchNormV3", own, {"is_training": True, "epsilon": 1e-3}
 
 
-def made(op: str, inputs: Inputs, attributes: Inputs) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
+def spectral_cases() -> Iterator[Case]:
+    """Complex tensors are between the ops."""
+    signal = tf.signal
+    yield "RFFT", lambda x: tf.abs(signal.rfft(x, [8])), {"x": f(2, 6)}, {}
+    yield "IRFFT", lambda x, y: signal.irfft(tf.complex(x, y), [7]), {"x": f(2, 4), "y": f(2, 4)}, {}
+    yield "FFT", lambda x, y: tf.math.real(signal.fft(tf.complex(x, y))), {"x": f(2, 5), "y": f(2, 5)}, {}
+    yield "IFFT", lambda x, y: tf.math.imag(signal.ifft(tf.complex(x, y))), {"x": f(2, 5), "y": f(2, 5)}, {}
+    yield "Angle", lambda x, y: tf.math.angle(tf.math.conj(tf.complex(x, y))), {"x": f(3), "y": f(3)}, {}
+    yield "stft", lambda x: tf.abs(signal.stft(x, 6, 3, 8)), {"x": f(2, 20)}, {}
+
+
+FAMILIES = (
+    elementwise_cases,
+    shape_cases,
+    indexing_cases,
+    reduction_cases,
+    product_cases,
+    window_cases,
+    spectral_cases,
+)
+
+
+def made(
+    op: str | Callable[..., Any], inputs: Inputs, attributes: Inputs
+) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The graph of an op, the values of its inputs, and those of its outputs."""
     given: dict[str, np.ndarray] = {}
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
@@ -270,9 +314,10 @@ def made(op: str, inputs: Inputs, attributes: Inputs) -> tuple[Any, dict[str, np
             return tf.compat.v1.placeholder(each.dtype, each.shape, name)
 
         arguments = {name: value(name, each) for name, each in inputs.items()}
-        result = getattr(tf.raw_ops, op)(**arguments, **attributes)
+        call = getattr(tf.raw_ops, op) if isinstance(op, str) else op
+        result = call(**arguments, **attributes)
         tensors = list(result) if isinstance(result, tuple | list) else [result]
-        tensors = tensors[:1] if op.startswith("FusedBatchNorm") else tensors
+        tensors = tensors[:1] if str(op).startswith("FusedBatchNorm") else tensors
         outputs = [tf.identity(each, name=f"out_{k}") for k, each in enumerate(tensors)]
         computed = session.run(outputs, {f"{name}:0": array for name, array in given.items()})
         definition = graph.as_graph_def()
@@ -284,7 +329,7 @@ def made(op: str, inputs: Inputs, attributes: Inputs) -> tuple[Any, dict[str, np
 def main() -> None:
     arrays: dict[str, np.ndarray] = {}
     models = {}
-    for name, op, inputs, attributes in cases():
+    for name, op, inputs, attributes in itertools.chain.from_iterable(family() for family in FAMILIES):
         graph, given, outputs = made(op, inputs, attributes)
         ins: dict[str, Any] = {key: {"name": f"{key}:0", "dtype": "DT_FLOAT"} for key in given}
         for key, array in given.items():

@@ -1,7 +1,5 @@
 """PyTorch's functions of complex tensors, Fourier transforms and their windows.
 
-There are no complex dtypes here: a complex tensor is `Complex`, its real and imaginary parts.
-
 Reference: PyTorch's `aten/src/ATen/native/SpectralOps.cpp`.
 """
 
@@ -16,38 +14,15 @@ import numpy as np
 from .... import creation, ops
 from ...._tensor import Tensor
 from ...._tensor import tensor as make_tensor
+from ..complex import Complex
 from ..onnx.ops.spectral import dft
 from .aten import RULES, aten, dtype_of
 
-__all__ = ["Complex"]
-
-
-@dataclass(frozen=True)
-class Complex:
-    """A complex tensor between the steps of a model."""
-
-    real: Tensor
-    imag: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.real.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.real.ndim
-
-    def pairs(self) -> Tensor:
-        """The real and the imaginary part beside each other: (*shape, 2)."""
-        return ops.stack([self.real, self.imag], -1)
+__all__: list[str] = []
 
 
 def _as_complex(x: Any) -> Complex:
     return x if isinstance(x, Complex) else Complex(x, creation.zeros_like(x))
-
-
-def _of_pairs(pairs: Tensor) -> Complex:
-    return Complex(pairs[..., 0], pairs[..., 1])
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -60,7 +35,7 @@ def view_as_real(x: Complex) -> Tensor:
 
 @aten("view_as_complex")
 def view_as_complex(x: Tensor) -> Complex:
-    return _of_pairs(x)
+    return Complex.of_pairs(x)
 
 
 @aten("complex")
@@ -191,17 +166,17 @@ def _transform(x: Any, n: int | None, dim: int, norm: str | None, inverse: int =
 
 @aten("fft_fft")
 def fft(x: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Complex:
-    return _of_pairs(_transform(x, n, dim, norm))
+    return Complex.of_pairs(_transform(x, n, dim, norm))
 
 
 @aten("fft_ifft")
 def ifft(x: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Complex:
-    return _of_pairs(_transform(x, n, dim, norm, inverse=1))
+    return Complex.of_pairs(_transform(x, n, dim, norm, inverse=1))
 
 
 @aten("fft_rfft")
 def rfft(x: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Complex:
-    return _of_pairs(_transform(x, n, dim, norm, onesided=1))
+    return Complex.of_pairs(_transform(x, n, dim, norm, onesided=1))
 
 
 @aten("fft_irfft")
@@ -264,7 +239,7 @@ def stft(
         normalized=bool(given.get("normalized")),
         onesided=given.get("onesided") is not False,
     )
-    return _of_pairs(pairs) if given.get("return_complex") else pairs
+    return Complex.of_pairs(pairs) if given.get("return_complex") else pairs
 
 
 @aten("istft")

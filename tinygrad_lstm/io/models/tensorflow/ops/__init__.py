@@ -10,5 +10,6 @@ from . import (  # noqa: F401
     recurrent,
     reductions,
     shapes,
+    spectral,
     windows,
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..... import ops
 from ....._tensor import Tensor
+from ...onnx.ops import shapes as onnx_rules
 from ...onnx.ops.indexing import slices
 from ...onnx.ops.shapes import broadcast, split_into, squeeze_axes
 from ...onnx.ops.windows import pad_dims
@@ -82,6 +83,11 @@ def invert_permutation(x: Ints) -> Any:
 @rule("ReverseV2")
 def reverse(x: Value, axis: Ints) -> Any:
     return np.flip(x, tuple(axis)) if axis else x
+
+
+@rule("Roll")
+def roll(x: Tensor, shift: Ints, axis: Ints) -> Tensor:
+    return ops.roll(x, tuple(shift), tuple(axis))
 
 
 @rule("ReverseSequence")
@@ -234,3 +240,17 @@ def batch_to_space(x: Tensor, block_shape: Ints, crops: Ints) -> Tensor:
         slice(before, length - after) for before, after, length in zip(crops[::2], crops[1::2], whole, strict=True)
     ]
     return x[(slice(None), *index)]
+
+
+@rule("SpaceToDepth")
+def space_to_depth(x: Tensor, *, block_size: int, data_format: str = "NHWC") -> Tensor:
+    if data_format == "NCHW":
+        return onnx_rules.space_to_depth(x, blocksize=block_size)
+    return ops.movedim(onnx_rules.space_to_depth(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)
+
+
+@rule("DepthToSpace")
+def depth_to_space(x: Tensor, *, block_size: int, data_format: str = "NHWC") -> Tensor:
+    if data_format == "NCHW":
+        return onnx_rules.depth_to_space(x, blocksize=block_size)
+    return ops.movedim(onnx_rules.depth_to_space(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)

@@ -160,3 +160,20 @@ def test_constants_of_functions_have_parameters_of_their_own(tmp_path: Path) -> 
     assert model(np.zeros(2, "f4")).tolist() == [12.0, 24.0]
     arrays_ = [each.tolist() for each in (*model.parameters(), *model.buffers())]
     assert sorted(arrays_) == [[1.0, 2.0], [10.0, 20.0]]
+
+
+@tg.no_grad()
+@pytest.mark.parametrize(("op", "mean", "deviation"), [
+    ("RandomUniform", 0.5, 12**-0.5), ("RandomStandardNormal", 0.0, 1.0),
+])  # fmt: skip
+def test_random_numbers(tmp_path: Path, op: str, mean: float, deviation: float) -> None:
+    model = load_nodes(
+        tmp_path,
+        INPUT,
+        {"name": "shape", "op": "Shape", "input": ["x"]},
+        {"name": "y", "op": op, "input": ["shape"], "attr": {"dtype": {"type": "DT_FLOAT"}, "seed": {"i": "7"}}},
+    )
+    tg.manual_seed(0)
+    y = model(np.zeros((200, 50), "f4")).numpy()
+    assert y.shape == (200, 50) and y.dtype == np.float32
+    np.testing.assert_allclose([y.mean(), y.std()], [mean, deviation], rtol=0, atol=0.05)

@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.dtypes import is_float
 
 from ..... import ops
 from ....._tensor import Tensor
-from .....creation import arange, full, linspace, ones_like, zeros_like
+from .....creation import arange, full, linspace, ones_like, rand, randn, zeros_like
 from ...onnx.ops import elementwise as onnx_rules
 from ...rules import MOST_ON_HOST, Ints, Value, host_ints
 from ..rules import rule
@@ -201,3 +201,17 @@ def range_of(start: Value, limit: Value, delta: Value) -> Any:
 @rule("LinSpace")
 def lin_space(start: Value, stop: Value, num: Ints) -> Tensor:
     return linspace(start.item(), stop.item(), num[0], dtype=start.dtype)
+
+
+# -- random numbers, as those of a dropout that a frozen graph has kept ------------------------------------------------
+# They come from the generator of `manual_seed`: the seeds of the file are those of a different generator.
+
+
+@rule("RandomUniform")
+def random_uniform(shape: Ints, *, dtype: Any, seed: int = 0, seed2: int = 0) -> Tensor:
+    return rand(*shape, dtype=dtype)
+
+
+@rule("RandomStandardNormal")
+def random_standard_normal(shape: Ints, *, dtype: Any, seed: int = 0, seed2: int = 0) -> Tensor:
+    return randn(*shape, dtype=dtype)

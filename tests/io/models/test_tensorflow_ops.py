@@ -177,3 +177,15 @@ def test_random_numbers(tmp_path: Path, op: str, mean: float, deviation: float) 
     y = model(np.zeros((200, 50), "f4")).numpy()
     assert y.shape == (200, 50) and y.dtype == np.float32
     np.testing.assert_allclose([y.mean(), y.std()], [mean, deviation], rtol=0, atol=0.05)
+
+
+@tg.no_grad()
+def test_inputs_whose_first_dimensions_differ(tmp_path: Path) -> None:
+    """As of a recurrent layer with the time first, beside lengths of the sequences."""
+    free = [{"size": "-1"}]
+    inputs = [
+        {"name": name, "op": "Placeholder", "attr": {"dtype": {"type": "DT_FLOAT"}, "shape": {"shape": {"dim": dims}}}}
+        for name, dims in (("x", free * 2), ("rows", free))
+    ]
+    model = load_nodes(tmp_path, *inputs, {"name": "y", "op": "AddV2", "input": ["x", "rows"]})
+    np.testing.assert_array_equal(model(np.ones((5, 2), "f4"), np.ones(2, "f4")).numpy(), np.full((5, 2), 2))

@@ -41,12 +41,14 @@ class Port:
         shape: for each dimension its length, or the name of a free length; or None for a shape that is not known.
         dtype: the elements' type in the file, such as "float32"; "" if it is not known.
         optional: whether the file says that it can be left out.
+        guessed: whether the file has no names of lengths. Inputs may then differ in a length of the same name.
     """
 
     name: str
     shape: tuple[int | str, ...] | None = None
     dtype: str = ""
     optional: bool = False
+    guessed: bool = False
 
     @property
     def free(self) -> list[str]:
@@ -193,7 +195,7 @@ class Loaded(Module):
         fits = port.shape is None or len(port.shape) == x.ndim
         for length, own in zip(port.shape or (), x.shape, strict=False):
             if isinstance(length, str) and length:
-                fits = fits and sizes.setdefault(length, own) == own
+                fits = fits and (sizes.setdefault(length, own) == own or port.guessed)
             elif isinstance(length, int):
                 fits = fits and length == own
         if not fits or (port.dtype and port.is_float != is_float(x.dtype)):

@@ -43,7 +43,7 @@ def port_of(name: str, dtype: int, shape: Message) -> Port:
     if type_name not in ARRAY_TYPES:
         raise ContentError(f"its input {shown(name)} is of the type {type_name}, which tensors cannot have")
     lengths = None if shape["unknown_rank"] else _lengths(name, [dim["size"] for dim in shape["dim"]])
-    return Port(name, lengths, array_dtype(type_name).name)
+    return Port(name, lengths, array_dtype(type_name).name, guessed=True)
 
 
 def _lengths(name: str, shape: list[int] | tuple[int, ...]) -> tuple[int | str, ...]:
@@ -63,7 +63,7 @@ def ends_of(graph: Graph) -> tuple[dict[Ref, Port], dict[str, Ref]]:
                 for name in ("dtype", "shape")
             )
             lengths = None if shape is None else _lengths(node.name, shape)
-            ports[Ref(node.name, 0)] = Port(node.name, lengths, "" if dtype is None else dtype.name)
+            ports[Ref(node.name, 0)] = Port(node.name, lengths, "" if dtype is None else dtype.name, guessed=True)
     return ports, {
         name: Ref(name, 0) for name, node in nodes.items() if name not in taken and node.op not in NOT_OUTPUTS
     }

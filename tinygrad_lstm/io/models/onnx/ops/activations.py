@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.models.activations import ACTIVATIONS
+
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import zeros_like
@@ -17,6 +19,7 @@ from .elementwise import rule_of_tensor
 __all__: list[str] = []
 
 _OF_TENSOR: dict[str, Any] = {
+    "HardSwish": ACTIVATIONS["hard_silu"],
     "Relu": ops.relu,
     "Sigmoid": ops.sigmoid,
     "Tanh": ops.tanh,
@@ -37,7 +40,7 @@ def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 @rule("Celu")
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return alpha * ops.elu(x / alpha)
+    return ACTIVATIONS["celu"](x, alpha)
 
 
 @rule("Selu")
@@ -67,12 +70,7 @@ def shrink(x: Tensor, *, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
 
 @rule("HardSigmoid")
 def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    return ops.clamp(alpha * x + beta, 0, 1)
-
-
-@rule("HardSwish")
-def hard_swish(x: Tensor) -> Tensor:
-    return x * ops.clamp(x / 6 + 0.5, 0, 1)
+    return ACTIVATIONS["hard_sigmoid"](x, alpha, beta)
 
 
 @rule("Swish")

@@ -322,19 +322,8 @@ def plan_of(
         return _plan_of_step(names, program, pairs, batch, device, fixed, states)
     if TIME not in pairs:
         raise ValueError("stream: no input has a dimension of time; say which it is, as in dynamic={'x': {0: 'time'}}")
-    planner, inputs = Planner(program, pairs, batch, device), []
-    for name, value in zip(names, program.inputs, strict=True):
-        layout = planner.layout_of(value)
-        sizes = [batch if BATCH in dim else int(n) for dim, n in zip(layout.dims, value.shape, strict=True)]
-        if not layout.has_time:
-            planner.known[value] = Fixed(_fixed_input(name, value, sizes, fixed, device), layout)
-            continue
-        flow = planner.flow(layout, value.dtype, Timeline.of_steps(), Timeline.of_steps())
-        planner.known[value] = flow
-        shape = tuple(None if k == layout.time else n for k, n in enumerate(sizes))
-        inputs.append(Input(name, flow, shape, layout.time))
-    if timed := [each.name for each in inputs if each.name in fixed]:
-        raise ValueError(f"stream: {', '.join(timed)} has a dimension of time, and is not fixed")
+    planner = Planner(program, pairs, batch, device)
+    inputs = _inputs_of_steps(planner, names, fixed)
     planner.plan()
     outputs: dict[str, Output] = {}
     for name, operand in program.outputs.items():
@@ -342,6 +331,39 @@ def plan_of(
         if isinstance(known, Fixed) and known.layout.has_time:
             known = planner.repeated(known, inputs[0].flow)
         outputs[name] = Output(known, batch, device)
+    behind = _lookahead_of(planner, outputs, lookahead)
+    flows = [known for known in planner.known.values() if isinstance(known, Flow)]
+    return Plan(inputs, outputs, planner.nodes, flows, planner.number, batch, device, behind)
+
+
+def _inputs_of_steps(planner: Planner, names: Sequence[str], fixed: Mapping[str, Any]) -> list[Input]:
+    """The inputs that have a time dimension; the planner knows the values of all inputs from now on.
+
+    Raises:
+        ValueError: a fixed value has a different shape, or is of an input with time.
+    """
+    inputs: list[Input] = []
+    for name, value in zip(names, planner.program.inputs, strict=True):
+        layout = planner.layout_of(value)
+        sizes = [planner.batch if BATCH in dim else int(n) for dim, n in zip(layout.dims, value.shape, strict=True)]
+        if not layout.has_time:
+            planner.known[value] = Fixed(_fixed_input(name, value, sizes, fixed, planner.device), layout)
+            continue
+        flow = planner.flow(layout, value.dtype, Timeline.of_steps(), Timeline.of_steps())
+        planner.known[value] = flow
+        shape = tuple(None if k == layout.time else n for k, n in enumerate(sizes))
+        inputs.append(Input(name, flow, shape, layout.time))
+    if timed := [each.name for each in inputs if each.name in fixed]:
+        raise ValueError(f"stream: {', '.join(timed)} has a dimension of time, and is not fixed")
+    return inputs
+
+
+def _lookahead_of(planner: Planner, outputs: Mapping[str, Output], most: int) -> int:
+    """The number of steps by which outputs come later than their steps.
+
+    Raises:
+        NotCausalError: it is more than `most`, or grows.
+    """
     behind = 0
     for name, output in outputs.items():
         if isinstance(output.known, Flow):
@@ -349,14 +371,13 @@ def plan_of(
             if steps is None:
                 raise NotCausalError(f"stream: the output {name!r} comes later and later")
             behind = max(behind, steps)
-    if behind > lookahead:
+    if behind > most:
         told = ", ".join(f"{name} by {steps}" for name, steps in planner.behind.items())
         raise NotCausalError(
             f"stream: the model looks ahead by {behind} step{'s' * (behind > 1)} ({told}); with lookahead={behind} its "
             "outputs come that much later"
         )
-    flows = [known for known in planner.known.values() if isinstance(known, Flow)]
-    return Plan(inputs, outputs, planner.nodes, flows, planner.number, batch, device, behind)
+    return behind
 
 
 def _plan_of_step(

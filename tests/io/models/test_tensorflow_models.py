@@ -70,6 +70,19 @@ def test_a_model_is_streamed(name: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("tf1_static", r"reads the result of 'le' as Python numbers.* \(the node 'rnn_1/cond'\)"),
+    ("tf_keras3_conv", r"the file fixes the number of steps of its inputs, .* \(batch, 8, 6, 2\) float32, so it"),
+    ("tf_module", r"it loops over the steps, .* \(the node 'while/strided_slice'\)"),
+    ("tf1_block", r"it loops over the steps, .* \(the node 'BlockLSTM'\)"),
+    ("tf1_gru", "the model cannot be computed step by step: .*ReverseSequence"),
+])  # fmt: skip
+def test_models_that_cannot_be_streamed_say_why(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        tg.io.load_model(model_path(name)).stream(2)
+    assert str(raised.value).isprintable()
+
+
 LENGTHS = ["step = GreaterEqual(t, lengths)", "new = Exp(h)", "out = Select(step, zeros, new)"]
 
 

@@ -287,7 +287,8 @@ class Loaded(Module):
                 file says, whose free dimension that is not the batch is the time.
 
         Raises:
-            NotCausalError, ValueError: as for `tg.models.stream`; or the file does not say which dimension is the time.
+            NotCausalError, ValueError: as for `tg.models.stream`; or the file does not say which dimension is the time,
+                or fixes the number of steps.
         """
         examples: Iterable[Mapping[str, Any]] = [] if inputs is None else [inputs]
         if inputs is None:
@@ -313,6 +314,8 @@ class Loaded(Module):
                 }
                 for name, port in zip(self.input_names, self.inputs, strict=True)
             }
+        if dynamic is not None:
+            self._check_time(dynamic)
         names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
         outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
         states = {names[before]: outputs[after] for before, after in self.states.items()}
@@ -326,6 +329,26 @@ class Loaded(Module):
                 first_error = first_error or error
         assert first_error is not None
         raise first_error
+
+    def _check_time(self, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+        """Raises if the file fixes the number of steps, as that of a loop which is written out step by step.
+
+        A model of one step, which takes the states and returns them, can be streamed.
+        """
+        times = {name: [k for k, what in dims.items() if what != "batch"] for name, dims in dynamic.items()}
+        ports = [
+            port
+            for port, name in zip(self.inputs, self.input_names, strict=True)
+            if any(
+                port.shape[k] not in (1, *port.free) for k in times.get(name, ()) if port.shape and k < len(port.shape)
+            )
+        ]
+        if ports or not (self.states or any(times.values())):
+            listed = "; ".join(map(str, ports or self.inputs))
+            raise ValueError(
+                f"{self.title}: the file fixes the number of steps of its inputs, {listed}, so it cannot be streamed; "
+                "write it with a free length"
+            )
 
     def free_lengths(self) -> dict[str, dict[int, str]]:
         """For each input of `forward`, the dimensions that may have any length, with the file's names."""

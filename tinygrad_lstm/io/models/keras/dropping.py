@@ -35,6 +35,15 @@ class Dropping:
     def __bool__(self) -> bool:
         return bool(self.inputs or self.states)
 
+    @property
+    def inputs_alone(self) -> bool:
+        """Whether it is the same as a layer without dropout whose inputs are `dropped`."""
+        return not self.states and not self.by_gate
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """The inputs (B, T, I) without the elements that are dropped, which are the same for all gates."""
+        return x * _kept(x, self.inputs, len(x), 1, x.shape[2])
+
     def run(
         self,
         network: Any,
@@ -59,9 +68,8 @@ class Dropping:
         """
         weights, kind, B, H = network.layer_parameters(place), network.KIND, len(x), network.hidden_size
         number = len(weights["weight_ih"]) // H if self.by_gate else 1
-        of_inputs = [_kept(x, self.inputs, B, 1, x.shape[2]) for _ in range(number)]
         of_states = [_kept(x, self.states, B, H) for _ in range(number)]
-        nets = _products([x * kept for kept in of_inputs], weights["weight_ih"]) + weights["bias"]
+        nets = _products([self.dropped(x) for _ in range(number)], weights["weight_ih"]) + weights["bias"]
         activations, weight_hh = list(map(function_of, network.activations)), weights["weight_hh"]
 
         def step(net_x: Tensor, states: Any) -> Any:

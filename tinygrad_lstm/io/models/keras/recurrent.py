@@ -122,7 +122,9 @@ def _run(
             finals += final
         return x, finals
     if network.training and any(dropping):
-        return dropping[0].run(network, "l0", x, state, mask)
+        if not dropping[0].inputs_alone:
+            return dropping[0].run(network, "l0", x, state, mask)
+        x = dropping[0].dropped(x)
     given: Any = None
     if state is not None:
         placed = state if network.STATE_BATCH_DIM == 0 else [ops.unsqueeze(each, 0) for each in state]

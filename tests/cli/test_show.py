@@ -116,6 +116,9 @@ def test_the_program_has_the_lengths_that_are_given(head: Path) -> None:
     assert "  sum (time, 1, 5) = Add(product, fc.bias)" in named
     message = fail_here("show", head, "--shape", "x=100,1,4")
     assert message == "--shape: expected lengths of x (steps, batch, 3) float32, got 100,1,4"
+    for bad in ("x=", "x=-1,1,3", "x=0,1,3", "x=2.5,1,3"):
+        message = fail_here("show", head, "--shape", bad)
+        assert message == f"--shape: expected lengths or names, as in x=batch,time,80, got {bad!r}"
 
 
 def test_lengths_of_one_name_are_equal_in_all_inputs() -> None:

@@ -99,37 +99,43 @@ def inspect(
     """Write a page of every gate, state and gradient of a model."""
     path, run = _to_inspect(checkpoint)
     place = writable_file("--out", str(run.page if run else "page.html") if out is None else out)
-    shown_steps, shown_units = _slice("--steps", steps), _slice("--units", units)
+    windows = _slice("--steps", steps), _slice("--units", units)
     folder = None if plots is None else path_option("--plots", plots)
     if folder is not None:
         new_figure()  # raises now if matplotlib is missing
+    of_all = loss == "mean"
     if input:
         require("--input", text is None and not data, "either inputs or a text", "both")
         model = WholeModel.load(str(path), device, state, shape)
         words = None if vocabulary is None else _lines(path_option("--vocabulary", vocabulary))
-        shown = of_inputs(str(path), model, inputs_of(model, input, channel), words, of_all=loss == "mean")
+        shown = of_inputs(str(path), model, inputs_of(model, input, channel), words, of_all)
     else:
         require("--vocabulary", vocabulary is None, "it together with --input", vocabulary)
-        shown = _of_text(path, run, text, data, unknown, device, of_all=loss == "mean")
+        shown = _of_text(path, run, text, data, unknown, device, of_all)
+    _write_page(shown, place, f"Inside {path.name}", *windows)
+    print(f"page: {place} ({place.stat().st_size / 1e6:,.1f} MB); open it in a browser")
+    if folder is not None:
+        print(f"plots: {'  '.join(map(str, _drawn(shown, folder)))}")
+
+
+def _write_page(shown: Inspected, place: Path, title: str, steps: slice | None, units: slice | None) -> None:
+    """Writes the page of a trace, or of some of its steps and units."""
     try:
-        written = page(
+        page(
             shown.trace,
             place,
             vocabulary=shown.vocabulary,
             predictions=shown.predictions,
             names=shown.names,
-            title=f"Inside {path.name}",
+            title=title,
             loss_is=shown.loss_is,
-            steps=shown_steps,
-            units=shown_units,
+            steps=steps,
+            units=units,
         )
     except PageTooLargeError as error:
         allowed = {"--steps": error.steps, "--units": error.units}
         options = [f"{option} {window.start}:{window.stop}" for option, window in allowed.items() if window is not None]
         raise ValueError(f"{error.reason}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
-    print(f"page: {written} ({written.stat().st_size / 1e6:,.1f} MB); open it in a browser")
-    if folder is not None:
-        print(f"plots: {'  '.join(map(str, _drawn(shown, folder)))}")
 
 
 def _of_text(

@@ -107,7 +107,10 @@ class WholeModel:
             require(
                 "--shape", bool(equals) and name in ports, f"INPUT=LENGTHS for one of {', '.join(ports)}", repr(given)
             )
-            shape = tuple(int(length) if length.isdecimal() else length for length in lengths.split(",") if length)
+            parts = [part.strip() for part in lengths.split(",") if part]
+            good = bool(parts) and all(part.isidentifier() or (part.isdecimal() and int(part)) for part in parts)
+            require("--shape", good, f"lengths or names, as in {name}=batch,time,80", repr(given))
+            shape = tuple(int(part) if part.isdecimal() else part for part in parts)
             known = ports[name].shape
             fits = known is None or (
                 len(known) == len(shape) and all(isinstance(n, str) or n == m for n, m in zip(known, shape))

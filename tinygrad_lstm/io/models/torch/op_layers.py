@@ -109,7 +109,12 @@ class OpLayer(Module):
         return RULES[self._op](x, *given, *others)
 
     def extra_repr(self) -> str:
-        settings = [str(each) for each in self._arguments if not isinstance(each, _Own)]
+        named = zip(OP_LAYERS[self.kind][1:], self._arguments, strict=True)
+        settings = [
+            f"{name}={value}"
+            for name, value in named
+            if name not in _ARRAYS and isinstance(name, str) and name != value
+        ]
         return ", ".join([self.kind, *settings])
 
 

@@ -288,7 +288,7 @@ FORMATS = {
     "state": Format(states, read_state),
     "input": Format(inputs, read_input),
     "TensorFlow checkpoint": Format(tensorflow_checkpoints, read_tensorflow_checkpoint),
-    "SavedModel": Format(folders("tf1_*", "tf_keras*", "tf_module*"), read_saved_model),
+    "SavedModel": Format(folders("tf1_*", "tf_function*", "tf_keras*", "tf_module*"), read_saved_model),
     "TensorFlow graph": Format(lambda folder: [MODELS / "tf1_frozen.pb"], read_model),
     "TensorFlow.js": Format(folders("tf_tfjs_*"), read_tfjs),
 }

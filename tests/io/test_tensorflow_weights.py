@@ -178,6 +178,7 @@ def set_weight(**fields: Any) -> Callable[[Any], None]:
     (set_path(3), "the path of a file of weights is missing or of a wrong type"),
     (set_weight(shape=[10**6, 10**6]), "the files of weights are cut off within"),
     (set_weight(shape=[-1]), "has an invalid shape"),
+    (set_weight(shape=[0, 2**62, 4]), "model.json: NumPy has no arrays of shape .*, as '.*' has"),
     (set_weight(dtype="object"), "has the unknown element type 'object'"),
     (set_weight(name=None), "the name of a weight is missing"),
     (set_weight(quantization={"dtype": "uint8", "scale": 10**400, "min": 0}), "the scale of .* is too large"),

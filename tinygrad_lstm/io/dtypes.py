@@ -25,6 +25,7 @@ __all__ = [
     "is_numpy_type",
     "item_size",
     "numpy_array",
+    "shaped",
 ]
 
 Bytes = bytearray | memoryview
@@ -118,7 +119,16 @@ def numpy_array(content: Bytes, code: str, shape: tuple[int, ...], fortran_order
     values = elements(content, parts[2], BYTE_ORDERS.get(parts[1], sys.byteorder))
     if math.prod(shape) != values.size:
         raise ContentError(f"its shape {shape} does not have the {values.size} elements that are there")
+    return shaped(values, shape, order="F" if fortran_order else "C")
+
+
+def shaped(values: HostArray, shape: tuple[int, ...], name: str = "", order: Literal["C", "F"] = "C") -> HostArray:
+    """An array of one dimension in a shape of as many elements.
+
+    Raises:
+        ContentError: there are no elements, and NumPy has no empty arrays of such large lengths.
+    """
     try:
-        return values.reshape(shape, order="F" if fortran_order else "C")
+        return values.reshape(shape, order=order)
     except ValueError as error:
-        raise ContentError(f"NumPy has no arrays of shape {shape}") from error
+        raise ContentError(f"NumPy has no arrays of shape {shape}{name and f', as {name} has'}") from error

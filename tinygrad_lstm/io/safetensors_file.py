@@ -18,7 +18,7 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..files import open_file
 from .atomic import naming_errors, write_atomically
-from .dtypes import BFLOAT16, elements, item_size
+from .dtypes import BFLOAT16, elements, item_size, shaped
 from .errors import ContentError, naming_file, shown
 
 __all__ = ["encode_safetensors", "read_metadata", "read_safetensors", "write_safetensors"]
@@ -236,12 +236,7 @@ def _array(file: BufferedReader, place: _Place) -> HostArray:
     content = np.empty(place.end - place.start, np.uint8).data
     if file.readinto(content) < len(content):
         raise _partial("it has become shorter")
-    try:
-        return elements(content, place.type_name).reshape(place.shape)
-    except ValueError as error:  # an empty array with too large dimensions
-        raise ContentError(
-            f"NumPy has no array for a tensor in it, {shown(place.name)} of shape {place.shape}"
-        ) from error
+    return shaped(elements(content, place.type_name), place.shape, shown(place.name))
 
 
 def _partial(reason: str) -> ContentError:

@@ -1,5 +1,6 @@
 """Each op of TensorFlow computes what TensorFlow computes: graphs of one op, in tests/golden/tensorflow/ops.zip."""
 
+import itertools
 import json
 import zipfile
 from pathlib import Path
@@ -189,3 +190,47 @@ def test_inputs_whose_first_dimensions_differ(tmp_path: Path) -> None:
     ]
     model = load_nodes(tmp_path, *inputs, {"name": "y", "op": "AddV2", "input": ["x", "rows"]})
     np.testing.assert_array_equal(model(np.ones((5, 2), "f4"), np.ones(2, "f4")).numpy(), np.full((5, 2), 2))
+
+
+def filled(name: str) -> dict[str, Any]:
+    """A constant of 2**18 floats, of which the file has one."""
+    node = constant(name, [1.0])
+    node["attr"]["value"]["tensor"]["tensorShape"] = {"dim": [{"size": str(2**18)}]}
+    return node
+
+
+def test_constants_take_limited_memory(tmp_path: Path) -> None:
+    names = [f"c{k}" for k in range(100)]
+    add = {"name": "y", "op": "AddN", "input": names}
+    assert load_nodes(tmp_path, *map(filled, names[:4]), {**add, "input": names[:4]})().tolist() == [4.0] * 2**18
+    with pytest.raises(ValueError, match="its constants take too much memory, measured by its size"):
+        load_nodes(tmp_path, *map(filled, names), add)
+
+
+def test_constants_of_functions_take_memory_once(tmp_path: Path) -> None:
+    refs = ["x", *(f"y{k}" for k in range(100))]
+    calls = [
+        {"name": after, "op": "PartitionedCall", "input": [before], "attr": {"f": {"func": {"name": "f"}}}}
+        for before, after in itertools.pairwise(refs)
+    ]
+    own = {**function("f"), "nodeDef": [filled("c"), {"name": "a", "op": "AddV2", "input": ["x", "c:output:0"]}]}
+    model = load_nodes(tmp_path, INPUT, *calls, functions=[{**own, "ret": {"y": "a:z:0"}}])
+    assert [each.size for each in model.parameters()] == [2**18]
+    np.testing.assert_array_equal(model(tg.zeros(1)).detach().numpy(), np.full(2**18, 100.0))
+
+
+def test_a_reserved_list_is_not_printed_element_by_element(tmp_path: Path) -> None:
+    shape = {"name": "s", "op": "Const", "attr": {"value": {"tensor": {"dtype": "DT_INT32", "intVal": [3],
+        "tensorShape": {"dim": [{"size": "1"}]}}}}}  # fmt: skip
+    kind = {"element_dtype": {"type": "DT_FLOAT"}}
+    for number, result in ((5, "(5, 3) = "), (2**24, "= ")):
+        model = load_nodes(
+            tmp_path,
+            {**INPUT, "attr": {**INPUT["attr"], "shape": {"shape": {"dim": [{"size": "3"}]}}}},
+            shape,
+            constant("n", number),
+            {"name": "l", "op": "TensorListReserve", "input": ["s", "n"], "attr": kind},
+            {"name": "stacked", "op": "TensorListStack", "input": ["l", "s"], "attr": kind},
+            {"name": "y", "op": "AddV2", "input": ["stacked", "x"]},
+        )
+        assert f"  stacked {result}TensorListStack" in repr(model)

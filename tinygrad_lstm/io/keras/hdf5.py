@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..dtypes import BFLOAT16, ByteOrder, elements
+from ..dtypes import BFLOAT16, ByteOrder, elements, shaped
 from ..errors import ContentError, shown
 
 __all__ = ["SIGNATURE", "Hdf5Contents", "read_hdf5"]
@@ -258,10 +258,7 @@ class _Reader:
         if size:  # an empty array has no address
             content = self._take(address, size)
             self._extents.append((address, address + size, path))
-        try:
-            return elements(content, kind.name, kind.byte_order).reshape(shape)
-        except ValueError as error:  # an empty array with too large dimensions
-            raise ContentError(f"the dataset {shown(path)} cannot have the shape {shape}") from error
+        return shaped(elements(content, kind.name, kind.byte_order), shape, f"the dataset {shown(path)}")
 
     def _strings(self, path: str, messages: list[bytes] | tuple[()]) -> Iterator[tuple[str, list[str]]]:
         """The attributes of an object that are strings, by name (IV.A.2.m)."""

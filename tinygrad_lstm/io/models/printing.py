@@ -41,7 +41,7 @@ TIMES = {"Resize", "Tile", "Upsample"}
 
 AS_LARGE_AS_GIVEN = TIMES | {
     "BroadcastTo", "CenterCropPad", "ConstantOfShape", "Expand", "EyeLike", "Fill", "LinSpace", "MirrorPad", "OneHot",
-    "Pad", "PadV2", "Range",
+    "Pad", "PadV2", "Range", "TensorArrayV3", "TensorListReserve", "TensorListResize",
 }  # fmt: skip
 """Ops whose results are as large as numbers among their inputs say."""
 

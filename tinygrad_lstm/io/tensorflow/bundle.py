@@ -12,7 +12,7 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...files import open_file
 from ..atomic import naming_errors
-from ..dtypes import ByteOrder, elements, item_size
+from ..dtypes import ByteOrder, elements, item_size, shaped
 from ..errors import ContentError, naming_file, shown
 from .checksum import masked_crc32c
 from .messages import ARRAY_TYPES, BUNDLE_ENTRY, BUNDLE_HEADER, TYPE_NAMES
@@ -126,5 +126,5 @@ def _read(prefix: Path, header: Message, places: Sequence[_Place]) -> dict[_Plac
                 file.readinto(content)
                 if masked_crc32c(content) != place.checksum:
                     raise ContentError(f"{shown(place.name)} is damaged: its checksum is wrong")
-                found[place] = elements(content, place.type_name, order).reshape(place.shape)
+                found[place] = shaped(elements(content, place.type_name, order), place.shape, shown(place.name))
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..dtypes import BFLOAT16, elements, item_size
+from ..dtypes import BFLOAT16, elements, item_size, shaped
 from ..errors import ContentError, shown
 from .messages import ARRAY_TYPES, TYPE_NAMES
 from .wire import Message
@@ -68,7 +68,7 @@ def array_of(name: str, tensor: Message, shape: Sequence[int] | None = None) -> 
         found = np.concatenate([found, np.broadcast_to(last, number - found.size)])
     if found.size != number:
         raise ContentError(f"{shown(name)} has {found.size} elements, which do not match its shape {lengths}")
-    return found.reshape(lengths)
+    return shaped(found, lengths, shown(name))
 
 
 def _elements(name: str, tensor: Message, type_name: str) -> HostArray:

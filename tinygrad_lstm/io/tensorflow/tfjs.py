@@ -18,7 +18,7 @@ from ...files import open_file, read_file
 from ..archive import OUTSIDE
 from ..atomic import naming_errors
 from ..contents import Weights
-from ..dtypes import array_dtype, elements, item_size
+from ..dtypes import array_dtype, elements, item_size, shaped
 from ..errors import ContentError, naming_file, shown
 from ..formats import TFJS_MODEL
 from .layers import recurrent_layers
@@ -123,7 +123,7 @@ def _arrays(specs: Sequence[Mapping[str, Any]], content: bytearray) -> Iterator[
         size = number * item_size(stored)
         if size > len(view) - at:
             raise ContentError(f"the files of weights are cut off within {shown(name)}")
-        array = elements(view[at : at + size], stored).reshape(shape)
+        array = shaped(elements(view[at : at + size], stored), shape, shown(name))
         yield name, _dequantized(name, array, scaling, spec) if scaling else array.copy()
         at += size
     if at < len(view):

@@ -33,6 +33,9 @@ __all__ = ["Builder", "Variable"]
 MOST_NODES = 50_000
 """The most nodes of a model whose functions are expanded, or the number of bytes of a larger file."""
 
+MADE_A_BYTE, ALWAYS_ALLOWED = 8, 2**24
+"""The most bytes of constants for each byte of the file, and of any file; of some, the file has only one element."""
+
 MOST_CALLS = 100
 """The most functions within functions."""
 
@@ -98,12 +101,14 @@ class Builder:
         self._taken = {"": 1}
         self._missing: dict[str, list[str]] = {}
         self._nodes_left = max(MOST_NODES, size)
+        self._bytes_left = MADE_A_BYTE * size + ALWAYS_ALLOWED
+        self._read: dict[int, HostArray] = {}
         self._with_layers = with_layers
         self._loops_left = MOST_LOOPS
         self._layers: dict[tuple[str, ...], str] = {}
         self._stored: dict[str, HostArray] = {}
         self._wanted: dict[str, str] = {}
-        self._of_attribute: dict[str, list[str]] = {}
+        self._same_as: dict[tuple[str, int], str] = {}
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
         self._variables = {
@@ -231,9 +236,15 @@ class Builder:
     def _constant(self, node: Node) -> Term:
         array = self._given.get(node.name)
         if array is None:
+            array = self._read.get(id(node))  # in a function that is called again
+        if array is None:
             array = self._attribute(node, "value")
-        if array is None:  # strings, such as the names of files
-            array = np.zeros(0, bool)
+            if array is None:  # strings, such as the names of files
+                array = np.zeros(0, bool)
+            self._bytes_left -= array.nbytes
+            if self._bytes_left < 0:
+                raise ContentError("its constants take too much memory, measured by its size")
+            self._read[id(node)] = array
         trainable = self._frozen and is_float(array.dtype) and array.ndim > 0 and array.size > 1
         return Term(self._unique(node.name), array, trainable, node.name)
 
@@ -380,24 +391,17 @@ class Builder:
             return name
         if term.name not in self.contents:
             wanted = term.wanted or term.name
-            for name in self._of_attribute.setdefault(wanted, []):  # a constant of a function that is called again
-                if _is_same(self._stored[name], array):
-                    return name
+            if (name := self._same_as.setdefault((wanted, id(array)), term.name)) != term.name:
+                return name  # a constant of a function that is called again
             own = tensor(array)
             self.contents[term.name] = Parameter(own) if term.trainable and is_float(own.dtype) else own
             self._wanted[term.name] = wanted
-            self._of_attribute[wanted].append(term.name)
             self._stored[term.name] = array
         return term.name
 
     def _unique(self, name: str) -> str:
         """A name for a value."""
         return free_name(name, self._taken)
-
-
-def _is_same(a: HostArray, b: HostArray) -> bool:
-    """Whether two arrays have the same elements, of the same type."""
-    return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def _unchanged(body: Function) -> set[int]:

@@ -33,6 +33,7 @@ SERVING = "serving_default"
 OF_SERVING = "serve"  # the tag of the graph for inference
 INTERNAL = "__saved_model"  # the beginning of the names of signatures that are not for users
 MOST_NAMED = 20
+MOST_DIGITS = 64  # in the description of a part, for each dimension
 
 RESTORES, ASSIGNS = "RestoreV2", frozenset(("AssignVariableOp", "Assign"))
 PART = re.compile(r"[\d ]+ ((?:\d+,\d+|-)(?::(?:\d+,\d+|-))*)")
@@ -171,7 +172,10 @@ def _part(name: str, array: HostArray, part: str) -> HostArray:
     if found is None:
         raise ContentError(f"{shown(name)} is the part {shown(part)} of an array")
     index = []
-    for each in found[1].split(":"):
+    parts = found[1].split(":")
+    if len(parts) > array.ndim or len(part) > MOST_DIGITS * array.ndim:
+        raise ContentError(f"{shown(name)} is the part {shown(part)} of an array of shape {array.shape}")
+    for each in parts:
         if each == "-":
             index.append(slice(None))
         else:

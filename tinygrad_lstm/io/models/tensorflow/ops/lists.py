@@ -59,7 +59,8 @@ class TensorList:
         """The elements as one tensor."""
         if isinstance(self.given, Tensor):
             return self.given
-        found = [self.element(index, shape) for index in range(len(self.items))]
+        unset = self._unset(shape) if any(each is None for each in self.items) else None
+        found: list[Any] = [unset if each is None else each for each in self.items]
         if not found:
             return zeros(0, *[max(length, 0) for length in self._known(shape)], dtype=self.dtype)
         return ops.stack(tensors(*found)) if any(isinstance(each, Tensor) for each in found) else np.stack(found)

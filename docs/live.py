@@ -10,7 +10,7 @@ import numpy as np
 import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Trainer, TrainingOptions
+from tinygrad_lstm.train import TextTrainer, TrainingOptions
 
 __all__ = ["READ", "live_page", "remembering_unit", "traced_model"]
 
@@ -37,7 +37,7 @@ def traced_model() -> tuple[tg.inspect.Trace, Vocabulary]:
     """What a model that was just trained computes when it reads `READ`, and its characters."""
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingOptions(steps=600, embedding=12, hidden=20, batch=16, seq_len=64, lr=0.02)
-        trainer = Trainer.start(CharLM.from_options, text(40_000), options, out=folder)
+        trainer = TextTrainer.start(CharLM.from_options, text(40_000), options, out=folder)
         trainer.run()
         ids = tg.tensor(trainer.vocabulary.encode(READ)).unsqueeze(1)  # (T, 1)
         model = CharLM.load(trainer.last_path)

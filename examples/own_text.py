@@ -15,7 +15,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.data import manual_text, read_text, split_text
 from tinygrad_lstm.metrics import read_metrics
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Trainer, TrainingOptions
+from tinygrad_lstm.train import TextTrainer, TrainingOptions
 
 # %% The text. Its last tenth is held back: the model is judged by text that it has not seen.
 text = read_text(sys.argv[1]) if len(sys.argv) > 1 else manual_text()
@@ -25,7 +25,7 @@ print(f"{len(text):,} characters, {len(set(text))} different ones")
 
 # %% The model, and what it writes before it has learnt anything.
 options = TrainingOptions(hidden=96, steps=700, lr=0.01, validate_every=100, seed=1)
-trainer = Trainer.start(CharLM.from_options, text, options, out="own_text")
+trainer = TextTrainer.start(CharLM.from_options, text, options, out="own_text")
 model, vocabulary = trainer.model, trainer.vocabulary
 prompt = unseen[:30]
 

@@ -5,7 +5,6 @@ which JavaScript can read.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ class Laboratory:
 
     def __init__(self, folder: str | Path) -> None:
         self.run = RunFolder(folder)
-        self._trainer: train.Trainer[CharLM] | None = None
+        self._trainer: train.TextTrainer[CharLM] | None = None
 
     def status(self) -> str:
         """What is known of the run, as JSON: null if there is none.
@@ -50,7 +49,7 @@ class Laboratory:
         """
         if not self.run.last.exists():
             return json.dumps(None)
-        saved = train.Checkpoint.load(self.run.last)
+        saved = train.TextCheckpoint.load(self.run.last)
         parameters = sum(array.size for array in saved.weights.values())
         about = _about(saved.step, saved.options, saved.vocabulary, parameters)
         return json.dumps({**about, "text": self._text(), "reports": read_metrics(self.run.metrics)})
@@ -84,7 +83,7 @@ class Laboratory:
         wanted |= {} if lr is None else {"lr": lr}
         while wanted["batch"] > 1 and characters_needed(wanted["batch"], wanted["seq_len"]) > len(text):
             wanted["batch"] //= 2
-        earlier = train.Checkpoint.load(self.run.last) if continued else None
+        earlier = train.TextCheckpoint.load(self.run.last) if continued else None
         if earlier is None:
             options, vocabulary = train.TrainingOptions(**wanted), Vocabulary(text)
         else:
@@ -98,7 +97,7 @@ class Laboratory:
                 model.take_over(earlier, vocabulary)
             return model
 
-        self._trainer = train.Trainer.start(make_model, text, options, self.run.path, vocabulary=vocabulary)
+        self._trainer = train.TextTrainer.start(make_model, text, options, self.run.path, vocabulary=vocabulary)
         return self.advance(steps=False)
 
     def resume(self, more: int, text: str) -> str:
@@ -111,10 +110,10 @@ class Laboratory:
         Raises:
             ValueError: the text is a different one.
         """
-        saved = train.Checkpoint.load(self.run.last)
+        saved = train.TextCheckpoint.load(self.run.last)
         text = self._text() or text
         steps = saved.options.steps if saved.step < saved.options.steps else saved.step + more
-        self._trainer = train.Trainer.resume(CharLM.from_options, text, saved, self.run.path, steps=steps)
+        self._trainer = train.TextTrainer.resume(CharLM.from_options, text, saved, self.run.path, steps=steps)
         return self.advance(steps=False)
 
     def advance(self, steps: bool = True) -> str:
@@ -137,10 +136,10 @@ class Laboratory:
         summary = trainer.run(report)
         parameters = sum(parameter.size for parameter in trainer.model.parameters())
         about = _about(trainer.step, trainer.options, trainer.vocabulary, parameters)
-        reports = [asdict(progress) for progress in made]
+        reports = [progress.values() for progress in made]
         return json.dumps({**about, "finished": summary.finished, "reports": reports})
 
-    def _training(self) -> train.Trainer[CharLM]:
+    def _training(self) -> train.TextTrainer[CharLM]:
         if self._trainer is None:
             raise RuntimeError("nothing is trained: call start or resume first")
         return self._trainer
@@ -153,7 +152,7 @@ class Laboratory:
         """The present model, its vocabulary, its seed, and the number of steps that it was trained for."""
         if (trainer := self._trainer) is not None:
             return trainer.model, trainer.vocabulary, trainer.options.seed, trainer.step
-        saved = train.Checkpoint.load(self.run.last)
+        saved = train.TextCheckpoint.load(self.run.last)
         return CharLM.load(saved), saved.vocabulary, saved.options.seed, saved.step
 
     def sample(self, prompt: str, length: int, temperature: float) -> str:

@@ -30,7 +30,7 @@ from .streaming import Stream, check_forward
 
 if TYPE_CHECKING:
     from tinygrad_lstm.data.text import Vocabulary
-    from tinygrad_lstm.train import Checkpoint, TrainingOptions
+    from tinygrad_lstm.train import TextCheckpoint, TrainingOptions
 
 State = tuple[Tensor, ...]
 
@@ -96,26 +96,26 @@ class CharLM(Module):
         )
 
     @classmethod
-    def load(cls, checkpoint: str | Path | Checkpoint, device: str | Device | None = None) -> Self:
-        """The model of a checkpoint that `tinygrad-lstm train` or a `train.Trainer` wrote, in evaluation mode.
+    def load(cls, checkpoint: str | Path | TextCheckpoint, device: str | Device | None = None) -> Self:
+        """The model of a checkpoint that `tinygrad-lstm train` or a `train.TextTrainer` wrote, in evaluation mode.
 
         Args:
-            checkpoint: the file, or a `train.Checkpoint`, whose `vocabulary` has the characters' ids.
+            checkpoint: the file, or a `train.TextCheckpoint`, whose `vocabulary` has the characters' ids.
             device: the model's device; by default the default device.
 
         Raises:
             OSError: the file does not exist or cannot be read.
             ValueError: it is not a checkpoint, or of a model with different parameters.
 
-        >>> from tinygrad_lstm.train import Checkpoint
-        >>> saved = Checkpoint.load("runs/char-lm/best.safetensors")  # doctest: +SKIP
+        >>> from tinygrad_lstm.train import TextCheckpoint
+        >>> saved = TextCheckpoint.load("runs/char-lm/best.safetensors")  # doctest: +SKIP
         >>> model = CharLM.load(saved)  # doctest: +SKIP
         >>> ids = model.generate(saved.vocabulary.encode("The ").tolist(), length=100)  # doctest: +SKIP
         >>> print(saved.vocabulary.decode(ids))  # doctest: +SKIP
         """
-        from tinygrad_lstm.train import Checkpoint  # only loading needs the training loop
+        from tinygrad_lstm.train import TextCheckpoint  # only loading needs the training loop
 
-        saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
+        saved = checkpoint if isinstance(checkpoint, TextCheckpoint) else TextCheckpoint.load(checkpoint)
         with saved.blamed():
             cls.check_sizes(saved)
             with default_device(get_device(device)):
@@ -150,7 +150,7 @@ class CharLM(Module):
         return model
 
     @staticmethod
-    def check_sizes(saved: Checkpoint) -> None:
+    def check_sizes(saved: TextCheckpoint) -> None:
         """Compares a checkpoint's options with its arrays, before a model of these sizes is made.
 
         So a checkpoint from an unknown source cannot ask for more memory than its own size.
@@ -180,7 +180,7 @@ class CharLM(Module):
             if shapes.get(name) != shape:
                 raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
 
-    def take_over(self, saved: Checkpoint, vocabulary: Vocabulary) -> None:
+    def take_over(self, saved: TextCheckpoint, vocabulary: Vocabulary) -> None:
         """Takes the weights of a trained model, which may know fewer characters than this one.
 
         Args:

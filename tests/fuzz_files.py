@@ -44,7 +44,7 @@ from tinygrad_lstm.io.tensorflow.checksum import masked_crc32c
 from tinygrad_lstm.io.tensorflow.table import MAGIC, read_table
 from tinygrad_lstm.io.tensorflow.wire import varint
 from tinygrad_lstm.models import LSTM, CharLM
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
 
 FILES = Path(__file__).parent / "golden" / "files"
 MODELS = Path(__file__).parent / "golden" / "models"
@@ -134,9 +134,9 @@ def onnx_files(folder: Path) -> list[Path]:
 
 def checkpoints(folder: Path) -> list[Path]:
     options = TrainingOptions(steps=2, embedding=2, hidden=3, seq_len=4, batch=2, validate_every=1, warmup=1)
-    Trainer.start(CharLM.from_options, TEXT, options, folder / "run").run()
+    TextTrainer.start(CharLM.from_options, TEXT, options, folder / "run").run()
     halfway = TrainingOptions(steps=1, embedding=2, hidden=3, seq_len=4, batch=2, validate_every=1, warmup=1)
-    Trainer.start(CharLM.from_options, TEXT, halfway, folder / "half").run()
+    TextTrainer.start(CharLM.from_options, TEXT, halfway, folder / "half").run()
     return [folder / "run" / "last.safetensors", folder / "half" / "last.safetensors"]
 
 
@@ -252,9 +252,9 @@ def read_tfjs(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> None:
-    saved = Checkpoint.load(path)
+    saved = TextCheckpoint.load(path)
     CharLM.load(saved)
-    Trainer.resume(CharLM.from_options, TEXT, saved, path.parent / "resumed", steps=9)
+    TextTrainer.resume(CharLM.from_options, TEXT, saved, path.parent / "resumed", steps=9)
 
 
 def read_state(path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import (
-    Checkpoint,
-    Trainer,
+    TextCheckpoint,
+    TextTrainer,
     TrainingOptions,
 )
 
@@ -20,12 +20,12 @@ def make_model(characters: int, options: TrainingOptions) -> CharLM:
     return CharLM(characters, options.embedding, options.hidden, options.layers, options.dropout)
 
 
-def start(out: Path, **changed: object) -> Trainer[CharLM]:
-    return Trainer.start(make_model, TEXT, TrainingOptions(**{**vars(SMALL_OPTIONS), **changed}), out)
+def start(out: Path, **changed: object) -> TextTrainer[CharLM]:
+    return TextTrainer.start(make_model, TEXT, TrainingOptions(**{**vars(SMALL_OPTIONS), **changed}), out)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    a, b = (Checkpoint.load(folder / "last.safetensors") for folder in (one, other))
+    a, b = (TextCheckpoint.load(folder / "last.safetensors") for folder in (one, other))
     assert (a.step, a.best, a.options) == (b.step, b.best, b.options)
     assert a.random_state == b.random_state
     assert a.schedule == b.schedule
@@ -33,7 +33,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for mine, theirs in (
         (a.weights, b.weights),
         (a.optimizer["state"], b.optimizer["state"]),
-        (dict(enumerate(a.state)), dict(enumerate(b.state))),
+        (dict(enumerate(a.carry)), dict(enumerate(b.carry))),
     ):
         assert mine.keys() == theirs.keys() and mine
         for name in mine:

@@ -12,13 +12,13 @@ from tinygrad_lstm.files import open_file, read_file
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.metrics import read_metrics
 from tinygrad_lstm.models import GRU, LSTM
-from tinygrad_lstm.train import Checkpoint
+from tinygrad_lstm.train import TextCheckpoint
 
 READERS: dict[str, Callable[[Path], object]] = {
     "weights": load_weights,
     "a layer's weights": LSTM.from_torch,
     "Keras": GRU.from_keras,
-    "checkpoints": Checkpoint.load,
+    "checkpoints": TextCheckpoint.load,
     "texts": read_text,
     "metrics": read_metrics,
     "files": open_file,

@@ -21,7 +21,7 @@ from tinygrad_lstm.io.contents import FileLayer
 from tinygrad_lstm.models import GRU, LSTM, CharLM
 from tinygrad_lstm.optim import Adam
 from tinygrad_lstm.printable import printable
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
 
 HOSTILE = "\x1b[31m\x1b]0;title\x07\r\x9b2J\x00\x08\x7f\u2028\u202e\u2066\x85"
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text(text, encoding="utf-8", newline="")
     read = text.replace("\r\n", "\n").replace("\r", "\n")
     options = TrainingOptions(steps=2, embedding=3, hidden=4, seq_len=8, batch=2)
-    Trainer.start(CharLM.from_options, read, options, folder / "run", [f"{folder}/{HOSTILE[1:]}"]).run()
+    TextTrainer.start(CharLM.from_options, read, options, folder / "run", [f"{folder}/{HOSTILE[1:]}"]).run()
     (folder / f"run/{HOSTILE[:5]}.safetensors").write_bytes((folder / "run/last.safetensors").read_bytes())
     save_weights(folder / "names.safetensors", {f"{HOSTILE}.weight_hh_l0": np.ones((8, 2)), HOSTILE: np.ones(2)})
     header = {"format": "tinygrad_lstm.checkpoint", "version": HOSTILE}
@@ -160,7 +160,7 @@ def test_no_reader_names_a_file_s_text_raw(tmp_path: Path) -> None:
     header = {HOSTILE: {"dtype": HOSTILE, "shape": [1], "data_offsets": [0, 4]}}
     text = json.dumps(header).encode()
     (tmp_path / "a").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
-    for read in (load_weights, Checkpoint.load):
+    for read in (load_weights, TextCheckpoint.load):
         with pytest.raises(ValueError, match=r"\\x1b") as raised:
             read(tmp_path / "a")
         assert not CONTROLS.search(str(raised.value))

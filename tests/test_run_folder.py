@@ -14,7 +14,7 @@ import pytest
 from tinygrad_lstm.metrics import read_metrics
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.random import random_state, set_random_state
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
 from tinygrad_lstm.train.folder import RunFolder, newest_folder, next_folder
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 4
@@ -31,12 +31,12 @@ def _random_numbers_as_before() -> Iterator[None]:
     set_random_state(before)
 
 
-def start(out: Path, seed: int, text: str = TEXT) -> Trainer[CharLM]:
-    return Trainer.start(CharLM.from_options, text, TrainingOptions(**OPTIONS, seed=seed), out)  # type: ignore[arg-type]
+def start(out: Path, seed: int, text: str = TEXT) -> TextTrainer[CharLM]:
+    return TextTrainer.start(CharLM.from_options, text, TrainingOptions(**OPTIONS, seed=seed), out)  # type: ignore[arg-type]
 
 
-def resume(out: Path, text: str, steps: int | None = None) -> Trainer[CharLM]:
-    return Trainer.resume(CharLM.from_options, text, Checkpoint.load(out / "last.safetensors"), out, steps)
+def resume(out: Path, text: str, steps: int | None = None) -> TextTrainer[CharLM]:
+    return TextTrainer.resume(CharLM.from_options, text, TextCheckpoint.load(out / "last.safetensors"), out, steps)
 
 
 def losses(out: Path) -> list[tuple[int, float | None]]:
@@ -55,16 +55,16 @@ class Runs:
         """Which of the runs lies in a folder, once it is known to be there whole and to end as it would have."""
         if not (out / "last.safetensors").exists():
             return "none"
-        last = Checkpoint.load(out / "last.safetensors")
+        last = TextCheckpoint.load(out / "last.safetensors")
         whole, text = (self.old, TEXT) if last.options.seed == 0 else (self.new, OTHER_TEXT)
         folder = RunFolder(out)
         folder.complete()
-        assert folder.read_text(last) == text
+        assert folder.read_text(last.text_digest) == text
         resumed = resume(out, text, steps=6 if last.step == 5 else None)
         if last.step < 5:
             resumed.run()
         for name in ("last.safetensors", "best.safetensors"):
-            mine, theirs = Checkpoint.load(out / name), Checkpoint.load(whole / name)
+            mine, theirs = TextCheckpoint.load(out / name), TextCheckpoint.load(whole / name)
             assert (mine.step, mine.best, mine.text_digest) == (theirs.step, theirs.best, theirs.text_digest)
             for key, array in theirs.weights.items():
                 assert mine.weights[key].tobytes() == array.tobytes(), (name, key)
@@ -86,12 +86,12 @@ import os, shutil, sys
 from pathlib import Path
 from tinygrad_lstm.device import set_num_threads
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Trainer, TrainingOptions
+from tinygrad_lstm.train import TextTrainer, TrainingOptions
 
 earlier, place, text, options = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], eval(sys.argv[4])
 
 def train(out):
-    Trainer.start(CharLM.from_options, text, TrainingOptions(**options), out).run()
+    TextTrainer.start(CharLM.from_options, text, TrainingOptions(**options), out).run()
 
 set_num_threads(1)  # a copied process has no other threads
 train(place.with_name("first"))  # so that all is imported, once
@@ -182,8 +182,8 @@ def test_a_run_stopped_before_it_is_validated_replaces_the_best_one_too(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "complete", lambda folder: None)  # as if it had been killed before
         trainer.run(lambda progress: trainer.stop())
-    assert Checkpoint.load(out / "last.safetensors").step == 1
-    assert Checkpoint.load(out / "best.safetensors").options.seed == 0
+    assert TextCheckpoint.load(out / "last.safetensors").step == 1
+    assert TextCheckpoint.load(out / "best.safetensors").options.seed == 0
     resumed = resume(out, OTHER_TEXT)
     assert not (out / "best.safetensors").exists()
     resumed.run()
@@ -194,14 +194,16 @@ def test_a_run_is_not_resumed_over_a_different_run(runs: Runs, tmp_path: Path) -
     shutil.copytree(runs.old, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with pytest.raises(ValueError, match="out: holds a different run than the one to resume"):
-        Trainer.resume(
-            CharLM.from_options, OTHER_TEXT, Checkpoint.load(runs.new / "last.safetensors"), tmp_path / "out", 6
+        TextTrainer.resume(
+            CharLM.from_options, OTHER_TEXT, TextCheckpoint.load(runs.new / "last.safetensors"), tmp_path / "out", 6
         )
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     # A copy of a checkpoint of the same run is fine, and so is a new folder.
     for folder in (tmp_path / "out", tmp_path / "new"):
-        Trainer.resume(CharLM.from_options, TEXT, Checkpoint.load(runs.old / "last.safetensors"), folder, 6).run()
-        assert Checkpoint.load(folder / "last.safetensors").step == 6
+        TextTrainer.resume(
+            CharLM.from_options, TEXT, TextCheckpoint.load(runs.old / "last.safetensors"), folder, 6
+        ).run()
+        assert TextCheckpoint.load(folder / "last.safetensors").step == 6
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no locks on folders")
@@ -218,7 +220,7 @@ def test_one_trainer_at_a_time_writes(tmp_path: Path) -> None:
     start(tmp_path, 0).run(try_too)
     assert refused == [3, 3]
     other.run()  # now it may, and replaces the run that the folder has got meanwhile
-    assert Checkpoint.load(tmp_path / "last.safetensors").options.seed == 1
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").options.seed == 1
     assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4, 5]
 
 
@@ -230,7 +232,7 @@ def test_one_trainer_at_a_time_writes(tmp_path: Path) -> None:
 def test_nothing_is_written_through_links_in_a_folder(runs: Runs, tmp_path: Path, name: str, there: bool) -> None:
     out, mine = tmp_path / "theirs", tmp_path / "mine"
     shutil.copytree(runs.old, out)
-    checkpoint = Checkpoint.load(out / "last.safetensors")
+    checkpoint = TextCheckpoint.load(out / "last.safetensors")
     link = out / name
     if there:
         mine.write_bytes(link.read_bytes() if link.exists() else b"")
@@ -239,7 +241,7 @@ def test_nothing_is_written_through_links_in_a_folder(runs: Runs, tmp_path: Path
     link.symlink_to(mine)
     for attempt in (
         lambda: start(out, 1, OTHER_TEXT).run(),
-        lambda: Trainer.resume(CharLM.from_options, TEXT, checkpoint, out, 6),
+        lambda: TextTrainer.resume(CharLM.from_options, TEXT, checkpoint, out, 6),
     ):
         with pytest.raises(ValueError, match=f"{link.name}: a symbolic link; expected a file of the run itself"):
             attempt()
@@ -251,10 +253,10 @@ def test_texts_of_any_characters_are_kept(tmp_path: Path) -> None:
     start(tmp_path, 0, text).run()
     folder = RunFolder(tmp_path)
     assert folder.text.stat().st_mode & 0o077 == 0 or os.name != "posix"  # others need not be able to read it
-    assert folder.read_text(Checkpoint.load(folder.last)) == text
+    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest) == text
     folder.text.unlink()
     resume(tmp_path, text, steps=6).run()  # and once more, if they were removed
-    assert folder.read_text(Checkpoint.load(folder.last)) == text
+    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest) == text
 
 
 def test_folders_are_numbered(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ function show() {
 /** How far the run is, with the digits of the command line. */
 function described({ step, steps }, last) {
   const parts = [`step ${step}/${steps}`];
-  if (last) parts.push(`loss ${last.loss.toFixed(3)} (${last.bits.toFixed(3)} bits)`);
+  if (last) parts.push(`loss ${last.loss.toFixed(3)} (${(last.loss / Math.LN2).toFixed(3)} bits)`);
   const validated = reports.findLast((report) => report.validation_loss !== null);
   if (validated) parts.push(`validation ${validated.validation_loss.toFixed(3)}`);
   if (last && isTraining) parts.push(`${minutes(last.seconds_left)} left`);

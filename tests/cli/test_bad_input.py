@@ -14,7 +14,7 @@ from small_book import TEXT, TINY
 
 from tinygrad_lstm import cli
 from tinygrad_lstm.io import checkpoint as checkpoint_file
-from tinygrad_lstm.train import Checkpoint
+from tinygrad_lstm.train import TextCheckpoint
 
 
 def as_anyone() -> None:
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_something_else(runs: tuple[Path, str], book: Path, tmp_
 
 
 def test_a_model_that_is_not_finite(runs: tuple[Path, str], tmp_path: Path) -> None:
-    saved = Checkpoint.load(runs[0] / "best.safetensors")
+    saved = TextCheckpoint.load(runs[0] / "best.safetensors")
     weights = {name: np.full_like(array, np.nan) for name, array in saved.weights.items()}
     replace(saved, weights=weights).save(tmp_path / "nan")
     result = run("sample", tmp_path / "nan", "--prompt", "the")
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_asks_for_more_than_it_holds(
     runs: tuple[Path, str], book: Path, tmp_path: Path, wrong: dict[str, int]
 ) -> None:
     """Every command that makes a model of it refuses at once, in little memory."""
-    saved = Checkpoint.load(runs[0] / "last.safetensors")
+    saved = TextCheckpoint.load(runs[0] / "last.safetensors")
     path = tmp_path / "last.safetensors"
     replace(saved, options=replace(saved.options, steps=40, **wrong)).save(path)
 

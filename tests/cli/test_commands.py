@@ -20,7 +20,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.backends.compiled import building
 from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint, Trainer
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer
 
 STOPPING = "\nstopping after this step; Ctrl-C again quits without saving\n"
 
@@ -69,14 +69,14 @@ def test_train_resumes_with_the_printed_command(runs: tuple[Path, str], book: Pa
 
 def assert_resumed_exactly(out: Path, book: Path, planned: int, stopped: int, steps: int) -> None:
     """Checks that the run has the weights of one in this process that was stopped and resumed at the same steps."""
-    resumed = Checkpoint.load(out / "last.safetensors")
+    resumed = TextCheckpoint.load(out / "last.safetensors")
     assert resumed.step == steps
     options = replace(resumed.options, steps=planned, log_every=1)
-    trainer = Trainer.start(CharLM.from_options, book.read_text(), options, out / "again")
+    trainer = TextTrainer.start(CharLM.from_options, book.read_text(), options, out / "again")
     trainer.run(lambda progress: trainer.stop() if progress.step == stopped else None)
     assert trainer.step == stopped
-    checkpoint = Checkpoint.load(trainer.last_path)
-    trainer = Trainer.resume(CharLM.from_options, book.read_text(), checkpoint, out / "again", steps)
+    checkpoint = TextCheckpoint.load(trainer.last_path)
+    trainer = TextTrainer.resume(CharLM.from_options, book.read_text(), checkpoint, out / "again", steps)
     trainer.run()
     for name, array in trainer.model.state_dict().items():
         assert resumed.weights[name].tobytes() == array.tobytes(), name
@@ -120,7 +120,7 @@ def test_ctrl_c_saves_and_prints_how_to_resume(book: Path, tmp_path: Path) -> No
     assert found is not None and found[2] == str(out / "last.safetensors")
     step = int(found[1])
     assert step >= 1
-    assert Checkpoint.load(out / "last.safetensors").step == step
+    assert TextCheckpoint.load(out / "last.safetensors").step == step
     shown = re.search(r"resume with: (.*)\n", printed)
     assert shown is not None
     resume = shlex.split(shown[1])
@@ -244,7 +244,7 @@ def test_without_out_each_run_has_a_folder_of_its_own(book: Path, tmp_path: Path
     printed += [(succeed(*command, cwd=tmp_path), "")]
     folders = ["char-lm", "char-lm-2", "char-lm-10"]
     for name in folders:
-        assert Checkpoint.load(base / name / "last.safetensors").step == 1
+        assert TextCheckpoint.load(base / name / "last.safetensors").step == 1
     for said, _ in printed:
         (named,) = re.findall(r"resume with: .* --out (\S+) ", said)
         folders.remove(Path(named).name)
@@ -331,7 +331,7 @@ def test_eval_measures_a_text(runs: tuple[Path, str], tmp_path: Path) -> None:
     held_back.write_text(TEXT[len(TEXT) - len(TEXT) // 10 :])
     best = json.loads((runs[0] / "metrics.jsonl").read_text().splitlines()[-1])
     assert succeed("eval", runs[0] / "best.safetensors", "--data", held_back) == (
-        f"{best['validation_loss']:.4f} nats a character, {best['validation_bits']:.4f} bits a character, "
+        f"{best['validation_loss']:.4f} nats a character, {best['validation_loss'] / np.log(2):.4f} bits a character, "
         f"over {len(TEXT) // 10 - 1} characters\n"
     )
 

@@ -11,7 +11,7 @@ from commands import run, succeed
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint
+from tinygrad_lstm.train import TextCheckpoint
 
 TEXT = 'the quick brown fox "jumps" over the lazy dog,\nand the dog sleeps on.\n' * 20
 
@@ -31,7 +31,7 @@ def contents(path: Path) -> Any:
 
 
 def loss_of(checkpoint: Path, text: str, last: bool) -> float:
-    saved = Checkpoint.load(checkpoint)
+    saved = TextCheckpoint.load(checkpoint)
     model = CharLM(len(saved.vocabulary), saved.options.embedding, 6, 2)
     model.load_state_dict(saved.weights)
     ids = tg.tensor(saved.vocabulary.encode(text)).unsqueeze(1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from commands import fail, run, succeed
 
-from tinygrad_lstm.train import Checkpoint
+from tinygrad_lstm.train import TextCheckpoint
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 9
 OTHER = "The Fox isn't lazy; the dog is!\n" * 20
@@ -33,10 +33,10 @@ def trained(folder: Path) -> Path:
 
 
 def test_training_starts_from_a_models_weights_on_a_different_text(folder: Path, trained: Path, tmp_path: Path) -> None:
-    source = Checkpoint.load(trained)
+    source = TextCheckpoint.load(trained)
     options = ["--steps", 1, "--lr", 1e-30, "--dropout", 0.1, *TINY[2:]]  # at this rate the weights stay as they are
     succeed("train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path, *options)
-    made = Checkpoint.load(tmp_path / "last.safetensors")
+    made = TextCheckpoint.load(tmp_path / "last.safetensors")
     assert (made.options.hidden, made.options.dropout, made.options.lr) == (6, 0.1, 1e-30)
     assert made.vocabulary.characters == "".join(sorted(set(TEXT + OTHER)))
     for name in source.weights:
@@ -73,7 +73,7 @@ def test_a_model_to_start_from_that_is_not_there(tmp_path: Path) -> None:
 def test_the_forget_bias_is_an_option_of_the_run(folder: Path, tmp_path: Path) -> None:
     options = ["--steps", 1, "--lr", 1e-30, "--forget-bias", 2.5]
     succeed("train", "--data", folder / "book.txt", "--out", tmp_path, *options, *TINY)
-    made = Checkpoint.load(tmp_path / "last.safetensors")
+    made = TextCheckpoint.load(tmp_path / "last.safetensors")
     np.testing.assert_allclose(made.weights["lstm.bias_l0"][6:12], 2.5)
     assert fail("train", "--forget-bias", "nan").startswith("--forget-bias: expected a finite number, got nan")
 
@@ -155,7 +155,7 @@ def test_any_cell_is_trained_resumed_and_sampled(folder: Path, tmp_path: Path) -
     book, page = folder / "book.txt", tmp_path / "page.html"
     succeed("train", "--data", book, "--cell", "mlstm", "--layers", 2, *TINY, "--out", tmp_path / "a", "--steps", 4)
     best = tmp_path / "a" / "best.safetensors"
-    assert Checkpoint.load(best).options.cell == "mlstm"
+    assert TextCheckpoint.load(best).options.cell == "mlstm"
     assert "step 6/6" in succeed("train", "--resume", "--out", tmp_path / "a", "--steps", 6)
     assert len(succeed("sample", best, "--prompt", "the", "--length", 5)) >= 8
     succeed("inspect", best, "--text", "the dog", "--out", page)

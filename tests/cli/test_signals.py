@@ -15,7 +15,7 @@ import pytest
 from commands import COMMAND, environment, reset_signals, succeed
 
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
 
 if sys.platform == "win32":
     pytest.skip("this system has no such signals", allow_module_level=True)
@@ -80,7 +80,7 @@ def test_a_signal_saves_and_prints_how_to_resume(
     assert process.returncode == status
     cause = "; Ctrl-C again" if number == signal.SIGINT else f" ({number.name}); Ctrl-C"
     assert errors == f"\nstopping after this step{cause} quits without saving\n"
-    step = Checkpoint.load(tmp_path / "last.safetensors").step
+    step = TextCheckpoint.load(tmp_path / "last.safetensors").step
     assert f"interrupted at step {step} of 1000000; saved in {tmp_path / 'last.safetensors'}\n" in printed
     resume = re.search(r"resume with: (.*)\n", printed)
     assert resume is not None
@@ -103,7 +103,7 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored(endless: list[str],
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (143, TERM_MESSAGE)
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 200
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 200
 
 
 # The command, which says when a save begins, and waits there.
@@ -131,7 +131,7 @@ def test_of_several_signals_the_first_counts_and_none_spoils_the_save(endless: l
         printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (143, TERM_MESSAGE)
     assert "interrupted at step" in printed
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 0
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -151,7 +151,7 @@ def test_other_commands_end_without_leaving_temporary_files(tmp_path: Path) -> N
     pages = tmp_path / "pages"
     pages.mkdir()
     options = TrainingOptions(steps=1, hidden=4, seq_len=8, batch=4)
-    trainer = Trainer.start(lambda size, options: CharLM(size, options.embedding, 4), TEXT, options, tmp_path)
+    trainer = TextTrainer.start(lambda size, options: CharLM(size, options.embedding, 4), TEXT, options, tmp_path)
     trainer.run()
     arguments = ["inspect", str(trainer.last_path), "--text", "the dog", "--out", str(pages / "page.html")]
     with running([sys.executable, "-c", SLOW_TO_SAVE, *arguments]) as process:
@@ -174,7 +174,7 @@ def test_a_signal_that_ends_the_reader_too_saves(endless: list[str], tmp_path: P
         process.stdout.close()
         process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 0
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
@@ -192,7 +192,7 @@ def test_streams_that_are_closed_from_the_start(endless: list[str], tmp_path: Pa
     assert process.returncode == 143
     assert ("resume with" in printed) == (1 not in closed)
     assert errors == ("" if 2 in closed else TERM_MESSAGE)
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 0
     assert all(line.startswith("{") for line in metrics.read_text().splitlines())
 
 
@@ -218,7 +218,7 @@ def test_a_signal_saves_though_the_reader_does_not_read(endless: list[str], tmp_
         if process.stderr is not None:
             errors = process.stderr.read()
             assert errors.startswith(TERM_MESSAGE) and "resume with: " in errors
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 200
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 200
 
 
 def test_a_run_whose_reader_leaves_is_saved(endless: list[str], tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_run_whose_reader_leaves_is_saved(endless: list[str], tmp_path: Path) 
         process.stdout.close()
         errors = process.stderr.read()
         assert process.wait(timeout=60) == 1
-    step = Checkpoint.load(tmp_path / "last.safetensors").step
+    step = TextCheckpoint.load(tmp_path / "last.safetensors").step
     assert errors.startswith(
         f"interrupted at step {step} of 1000000; saved in {tmp_path / 'last.safetensors'}\nresume "
     )
@@ -263,4 +263,4 @@ def test_a_terminal_that_closes(endless: list[str], tmp_path: Path) -> None:
             assert process.poll() is None
         os.close(own)
         assert process.wait(timeout=60) == 129
-    assert Checkpoint.load(tmp_path / "last.safetensors").step >= 0
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").step >= 0

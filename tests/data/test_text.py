@@ -179,7 +179,8 @@ def readers(draw: st.DrawFn) -> tuple[np.ndarray, TextBatches, int, int]:
 @given(readers())
 def test_an_epoch_covers_the_text_once(reader: tuple[np.ndarray, TextBatches, int, int]) -> None:
     ids, batches, batch, _ = reader
-    windows = [next(batches) for _ in range(len(batches))]
+    windows = list(batches)
+    assert len(windows) == len(batches)
     targets = np.sort(np.concatenate([window.targets.ravel() for window in windows]))
     assert np.array_equal(targets, ids[1 : len(targets) + 1])
     assert len(ids) - 1 - len(targets) < batch
@@ -188,7 +189,7 @@ def test_an_epoch_covers_the_text_once(reader: tuple[np.ndarray, TextBatches, in
 @given(readers(), st.integers(2, 3))
 def test_streams_continue_from_batch_to_batch(reader: tuple[np.ndarray, TextBatches, int, int], epochs: int) -> None:
     _, batches, batch, seq_len = reader
-    windows = [next(batches) for _ in range(epochs * len(batches))]
+    windows = [window for number in range(epochs) for window in batches.epoch(number)]
     for number, window in enumerate(windows):
         inputs, targets, first = window
         assert inputs.dtype == targets.dtype == np.int64
@@ -202,18 +203,15 @@ def test_streams_continue_from_batch_to_batch(reader: tuple[np.ndarray, TextBatc
     assert max(lengths) - min(lengths) <= 1
 
 
-@given(readers(), st.integers(0, 40))
-def test_a_position_can_be_restored(reader: tuple[np.ndarray, TextBatches, int, int], position: int) -> None:
-    ids, batches, batch, seq_len = reader
-    for _ in range(position):
-        next(batches)
-    assert batches.position == position
-    assert batches.epoch == position / len(batches)
-    other = TextBatches(ids, batch, seq_len)
-    other.position = position
-    for _ in range(3):
-        mine, theirs = next(batches), next(other)
-        assert np.array_equal(mine.inputs, theirs.inputs) and mine.first == theirs.first
+@given(readers(), st.data())
+def test_an_epoch_begins_at_any_window(reader: tuple[np.ndarray, TextBatches, int, int], data: st.DataObject) -> None:
+    batches = reader[1]
+    start = data.draw(st.integers(0, len(batches)))
+    rest = list(batches.epoch(data.draw(st.integers(0, 3)), start))
+    assert len(rest) == len(batches) - start == len(batches[start:])
+    for mine, theirs, number in zip(rest, batches[start:], range(start, len(batches)), strict=True):
+        assert np.array_equal(mine.inputs, theirs.inputs) and np.array_equal(mine.targets, batches[number].targets)
+        assert mine.first == (number == 0) and mine.weight == mine.targets.size
 
 
 def test_too_short_a_text_is_refused() -> None:

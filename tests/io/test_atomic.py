@@ -102,7 +102,7 @@ def test_nothing_else_in_the_library_writes_files() -> None:
     assert {place for place in found if not place.startswith("tinygrad_lstm/io/atomic.py: ")} == {
         "backends/compiled/building.py: digest.write_text",  # both are then moved into the cache
         "backends/compiled/building.py: text.write_text",
-        "tinygrad_lstm/train/trainer.py: open",
+        "tinygrad_lstm/train/folder.py: open",
         "tinygrad_lstm/inspect/plots.py: figure.savefig",  # into memory
         "tinygrad_lstm/io/npz_file.py: archive.open",  # into memory
         "tinygrad_lstm/cli/interruption.py: open",  # of /dev/null

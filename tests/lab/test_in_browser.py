@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,9 @@ def losses_of(laboratory: ModuleType, folder: Path) -> list[str]:
         while not finished:
             status = json.loads(lab.advance())
             finished = status["finished"]
-            losses += [f"{report['loss']:.3f} ({report['bits']:.3f} bits)" for report in status["reports"]]
+            losses += [
+                f"{report['loss']:.3f} ({report['loss'] / math.log(2):.3f} bits)" for report in status["reports"]
+            ]
     return losses
 
 

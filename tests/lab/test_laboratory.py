@@ -13,7 +13,7 @@ import pytest
 
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.models import CharLM
-from tinygrad_lstm.train import Checkpoint
+from tinygrad_lstm.train import TextCheckpoint
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 60
 
@@ -33,7 +33,7 @@ def trained(lab: Any, steps: int = 10, **options: Any) -> list[dict[str, Any]]:
 
 
 def assert_same_weights(first: Path, second: Path, step: int) -> None:
-    a, b = Checkpoint.load(first), Checkpoint.load(second)
+    a, b = TextCheckpoint.load(first), TextCheckpoint.load(second)
     assert a.step == b.step == step and a.weights.keys() == b.weights.keys()
     for name, array in a.weights.items():
         np.testing.assert_array_equal(array, b.weights[name])
@@ -128,9 +128,9 @@ def test_weights_leave_and_come_back(lab: Any, laboratory: ModuleType, tmp_path:
 
 def test_a_new_run_may_begin_with_the_earlier_weights(lab: Any) -> None:
     trained(lab, 5)
-    before = Checkpoint.load(lab.run.last)
+    before = TextCheckpoint.load(lab.run.last)
     lab.start(TEXT + "NEW WORDS", "large", "mgu", 5, 0, continued=True)
-    after = Checkpoint.load(lab.run.last)
+    after = TextCheckpoint.load(lab.run.last)
     assert after.step == 0 and after.options.hidden == before.options.hidden and after.options.cell == "lstm"
     np.testing.assert_array_equal(after.weights["lstm.weight_hh_l0"], before.weights["lstm.weight_hh_l0"])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tinygrad_lstm as tg
 from tinygrad_lstm import nn
 from tinygrad_lstm.models import GRU, LSTM, RNN, CharLM, GRUCell, LSTMCell, ManyToOne, RNNCell
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
 
 HostArray = np.ndarray[Any, Any]
 
@@ -242,12 +242,12 @@ def test_a_training_run_with_adapters_resumes_to_the_bit(tmp_path: Path) -> None
         return model
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Trainer.start(model_of, text, options, whole).run()
-    first = Trainer.start(model_of, text, options, broken)
+    TextTrainer.start(model_of, text, options, whole).run()
+    first = TextTrainer.start(model_of, text, options, broken)
     start = first.model.state_dict()
     first.run(lambda progress: first.stop() if progress.step == 3 else None)
-    Trainer.resume(model_of, text, Checkpoint.load(broken / "last.safetensors"), broken).run()
-    expected, found = (Checkpoint.load(folder / "last.safetensors").weights for folder in (whole, broken))
+    TextTrainer.resume(model_of, text, TextCheckpoint.load(broken / "last.safetensors"), broken).run()
+    expected, found = (TextCheckpoint.load(folder / "last.safetensors").weights for folder in (whole, broken))
     assert expected.keys() == found.keys() == start.keys()
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)

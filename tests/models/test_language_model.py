@@ -15,7 +15,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.data import Vocabulary
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.models.atlas import ATLAS
-from tinygrad_lstm.train import Checkpoint, Trainer, TrainingOptions, evaluate
+from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions, evaluate
 
 
 def model(seed: int = 0, **settings: float) -> CharLM:
@@ -200,13 +200,13 @@ TEXT = "the quick brown fox jumps over the lazy dog.\n" * 9
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     options = TrainingOptions(embedding=3, hidden=5, layers=2, seq_len=10, batch=3, steps=2, dropout=0.2)
-    trainer = Trainer.start(CharLM.from_options, TEXT, options, tmp_path)
+    trainer = TextTrainer.start(CharLM.from_options, TEXT, options, tmp_path)
     trainer.run()
     return trainer.last_path
 
 
 def test_a_model_is_loaded_from_its_checkpoint(checkpoint: Path, device: str) -> None:
-    lm, saved = CharLM.load(checkpoint, device), Checkpoint.load(checkpoint)
+    lm, saved = CharLM.load(checkpoint, device), TextCheckpoint.load(checkpoint)
     assert not lm.training and lm.lstm.num_layers == 2
     assert all(parameter.device == device for parameter in lm.parameters())
     ids = saved.vocabulary.encode("the fox").tolist()
@@ -237,7 +237,7 @@ def test_a_user_defined_class_is_loaded_too(checkpoint: Path) -> None:
     ],
 )
 def test_sizes_are_compared_before_a_model_of_them_is_made(checkpoint: Path, wrong: dict[str, int], fault: str) -> None:
-    saved = Checkpoint.load(checkpoint)
+    saved = TextCheckpoint.load(checkpoint)
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=fault):
@@ -248,7 +248,7 @@ def test_sizes_are_compared_before_a_model_of_them_is_made(checkpoint: Path, wro
 
 
 def test_weights_are_taken_over_character_by_character(checkpoint: Path, device: str) -> None:
-    saved = Checkpoint.load(checkpoint)
+    saved = TextCheckpoint.load(checkpoint)
     vocabulary = Vocabulary(saved.vocabulary.characters + "!Zé")
     lm = CharLM.from_options(len(vocabulary), saved.options).to(device)
     before = {name: array.copy() for name, array in lm.state_dict().items()}
@@ -264,7 +264,7 @@ def test_weights_are_taken_over_character_by_character(checkpoint: Path, device:
 
 
 def test_weights_of_other_sizes_or_characters_are_not_taken_over(checkpoint: Path) -> None:
-    saved = Checkpoint.load(checkpoint)
+    saved = TextCheckpoint.load(checkpoint)
     with pytest.raises(ValueError, match=r"at position \d+ is not among"):
         CharLM(3, 3, 5, 2).take_over(saved, Vocabulary("abc"))
     for sizes in ((3, 6, 2), (3, 5, 1), (4, 5, 2)):
@@ -277,7 +277,7 @@ def test_weights_of_other_sizes_or_characters_are_not_taken_over(checkpoint: Pat
 
 
 def test_a_bias_of_one_number_is_not_spread_over_all_characters(checkpoint: Path) -> None:
-    saved = Checkpoint.load(checkpoint)
+    saved = TextCheckpoint.load(checkpoint)
     wrong = replace(saved, weights={**saved.weights, "output.bias": np.zeros(1, np.float32)})
     with pytest.raises(ValueError, match=r"give output\.bias the shape \(29,\), the weights have \(1,\)"):
         CharLM.from_options(len(saved.vocabulary), saved.options).take_over(wrong, saved.vocabulary)
@@ -326,8 +326,8 @@ def test_what_a_model_of_another_cell_does_not_have_is_named() -> None:
 def test_options_that_the_weights_contradict_make_no_model(cell: str, changed: dict[str, Any], tmp_path: Path) -> None:
     text = "the quick brown fox jumps over the lazy dog" * 9
     options = TrainingOptions(steps=1, cell=cell, embedding=3, hidden=4, layers=2, seq_len=8, batch=2)
-    Trainer.start(CharLM.from_options, text, options, tmp_path).run()
-    saved = Checkpoint.load(tmp_path / "last.safetensors")
+    TextTrainer.start(CharLM.from_options, text, options, tmp_path).run()
+    saved = TextCheckpoint.load(tmp_path / "last.safetensors")
     loaded = CharLM.load(saved)
     assert loaded.cell == cell and evaluate(loaded, saved.vocabulary.encode(text)) > 0
     with pytest.raises(ValueError, match=r"its contents are invalid \(the options "):

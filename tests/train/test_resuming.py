@@ -19,15 +19,15 @@ from tinygrad_lstm.io import checkpoint as checkpoint_file
 from tinygrad_lstm.metrics import read_metrics
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import (
-    Checkpoint,
     Progress,
-    Trainer,
+    TextCheckpoint,
+    TextTrainer,
     TrainingOptions,
 )
 
 
-def resume(out: Path, steps: int | None = None) -> Trainer[CharLM]:
-    return Trainer.resume(make_model, TEXT, Checkpoint.load(out / "last.safetensors"), out, steps)
+def resume(out: Path, steps: int | None = None) -> TextTrainer[CharLM]:
+    return TextTrainer.resume(make_model, TEXT, TextCheckpoint.load(out / "last.safetensors"), out, steps)
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_stopped_and_resumed_equals_unbroken(
     trainer = start(out, log_every=1)
     for step in sorted(stops):
 
-        def stop_there(progress: Progress, trainer: Trainer[CharLM] = trainer, step: int = step) -> None:
+        def stop_there(progress: Progress, trainer: TextTrainer[CharLM] = trainer, step: int = step) -> None:
             if progress.step == step:
                 trainer.stop()
 
@@ -52,7 +52,7 @@ def test_stopped_and_resumed_equals_unbroken(
         trainer = resume(out)
         assert trainer.step == step
     assert trainer.run().finished
-    a, b = Checkpoint.load(unbroken / "last.safetensors"), Checkpoint.load(out / "last.safetensors")
+    a, b = TextCheckpoint.load(unbroken / "last.safetensors"), TextCheckpoint.load(out / "last.safetensors")
     assert b.options.log_every == 1
     for name in a.weights:
         assert a.weights[name].tobytes() == b.weights[name].tobytes(), name
@@ -113,36 +113,38 @@ def test_a_finished_run_is_not_resumed_without_more_steps(unbroken: Path, steps:
 
 
 def test_a_run_is_resumed_only_on_its_own_text(unbroken: Path) -> None:
-    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match="the text is not the one"):
-        Trainer.resume(make_model, TEXT + "x", checkpoint, unbroken, STEPS + 1)
+        TextTrainer.resume(make_model, TEXT + "x", checkpoint, unbroken, STEPS + 1)
 
 
 def test_weights_that_are_not_finite_resume_without_a_warning(unbroken: Path, tmp_path: Path) -> None:
-    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     output = np.copysign(np.float32(np.inf), checkpoint.weights["output.weight"])
     damaged = replace(checkpoint, weights={**checkpoint.weights, "output.weight": output})
-    trainer = Trainer.resume(make_model, TEXT, damaged, tmp_path, STEPS + 1)
+    trainer = TextTrainer.resume(make_model, TEXT, damaged, tmp_path, STEPS + 1)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         trainer.run()
 
 
 def test_a_checkpoint_whose_optimizer_has_no_maximize_resumes(unbroken: Path, tmp_path: Path) -> None:
     """As checkpoints were saved before optimizers had this setting."""
-    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     groups = [
         {name: v for name, v in group.items() if name != "maximize"} for group in checkpoint.optimizer["param_groups"]
     ]
     older = replace(checkpoint, optimizer={**checkpoint.optimizer, "param_groups": groups})
     assert older.optimizer["param_groups"] != checkpoint.optimizer["param_groups"]
-    trainer = Trainer.resume(make_model, TEXT, older, tmp_path, STEPS + 1)
+    trainer = TextTrainer.resume(make_model, TEXT, older, tmp_path, STEPS + 1)
     assert trainer.run().step == STEPS + 1
 
 
 def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
-    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match=r"last\.safetensors: its contents are invalid .*lstm\.weight_hh_l0"):
-        Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1)
+        TextTrainer.resume(
+            lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1
+        )
 
 
 def test_options_of_a_run_stay() -> None:
@@ -165,7 +167,7 @@ def test_a_trainer_that_was_stopped_continues(unbroken: Path, tmp_path: Path) ->
 
 
 def test_checkpoints_say_what_they_hold(unbroken: Path) -> None:
-    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     assert checkpoint.options == SMALL_OPTIONS
     assert checkpoint.vocabulary == Vocabulary(TEXT)
     assert checkpoint.step == STEPS
@@ -178,10 +180,10 @@ def test_checkpoints_say_what_they_hold(unbroken: Path) -> None:
 
 def test_the_version_tells_what_a_checkpoint_holds() -> None:
     """Whoever changes this raises `checkpoint.VERSION`, so that older checkpoints are refused as what they are."""
-    held = [field.name for kind in (Checkpoint, TrainingOptions) for field in fields(kind)]
+    held = [field.name for kind in (TextCheckpoint, TrainingOptions) for field in fields(kind)]
     assert (checkpoint_file.VERSION, " ".join(held)) == (
-        3,
-        "options vocabulary text_digest sources step best random_state weights optimizer schedule state path "
+        4,
+        "about step epoch batch seconds best random_state weights average optimizer schedule carry callbacks path "
         "steps cell embedding hidden layers forget_bias dropout seq_len batch lr warmup clip seed validate_every "
         "log_every",
     )
@@ -190,7 +192,7 @@ def test_the_version_tells_what_a_checkpoint_holds() -> None:
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     checkpoint_file.save(tmp_path / "a", {"weights": {}})
     with pytest.raises(ValueError, match="a: a checkpoint, but not one of a training run"):
-        Checkpoint.load(tmp_path / "a")
+        TextCheckpoint.load(tmp_path / "a")
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -216,7 +218,7 @@ ODD = [None, [None], {}, "x", -1, 3, 1.5, math.nan, 10**30, np.ones((2, 3)), np.
 def test_invalid_contents_are_refused_or_harmless(saved: dict[str, Any], tmp_path: Path) -> None:
     path, refused, taken = tmp_path / "last.safetensors", set(), set()
     # Sizes with which there is not the memory for the model.
-    huge = [("options", name) for name in ("hidden", "embedding", "layers", "steps")]
+    huge = [("about", "options", name) for name in ("hidden", "embedding", "layers", "steps")]
     for place in places(saved):
         for value in ODD:
             if place in huge and isinstance(value, int) and value > 3:
@@ -231,9 +233,17 @@ def test_invalid_contents_are_refused_or_harmless(saved: dict[str, Any], tmp_pat
                 taken.add(place)
                 with contextlib.suppress(FloatingPointError):
                     trainer.run()
-    assert {("options",), ("step",), ("state", 0), ("weights", "embedding.weight"), ("optimizer", "state")} <= refused
-    never = {place[0] for place in taken} & {"vocabulary", "text_digest", "state", "schedule", "weights"}
-    assert not never
+    always = {
+        ("about", "options"),
+        ("about", "vocabulary"),
+        ("about", "text_digest"),
+        ("step",),
+        ("epoch",),
+        ("batch",),
+    }
+    always |= {("carry", 0), ("weights", "embedding.weight"), ("optimizer", "state")}
+    assert always <= refused and not always & taken
+    assert not {place[0] for place in taken} & {"carry", "schedule", "weights"}
 
 
 def test_any_of_the_contents_missing_is_named(saved: dict[str, Any], tmp_path: Path) -> None:
@@ -241,7 +251,7 @@ def test_any_of_the_contents_missing_is_named(saved: dict[str, Any], tmp_path: P
         path = tmp_path / name
         checkpoint_file.save(path, {key: value for key, value in saved.items() if key != name})
         with pytest.raises(ValueError, match=f"{name}: a checkpoint, but .*missing or unexpected: {name}"):
-            Checkpoint.load(path)
+            TextCheckpoint.load(path)
     checkpoint_file.save(tmp_path / "more", {**saved, "more": 1})
     with pytest.raises(ValueError, match=r"more: a checkpoint, but .*missing or unexpected: more"):
-        Checkpoint.load(tmp_path / "more")
+        TextCheckpoint.load(tmp_path / "more")

@@ -21,9 +21,8 @@ from ..inspect import (
     trace_memory,
 )
 from ..inspect.plots import new_figure, write_figure
-from ..train import Checkpoint
-from ..train.checkpoint import text_digest
-from ..train.folder import RunFolder, newest_folder
+from ..train import TextCheckpoint
+from ..train.folder import RunFolder, digest, encoded_text, newest_folder
 from .inputs import Channel, Inputs, inputs_of
 from .inspecting import Inspected, of_inputs
 from .models import Shapes, StatePairs, WholeModel
@@ -166,7 +165,9 @@ def _of_text(
     return Inspected(trace(model, ids, loss=loss), loss_is, saved.vocabulary.characters, text=text)
 
 
-def _text(saved: Checkpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown) -> str:
+def _text(
+    saved: TextCheckpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown
+) -> str:
     """The text that the model reads."""
     if data:
         require("--text", text is None, "either a text or --data", "both")
@@ -209,15 +210,15 @@ def _drawn(shown: Inspected, folder: Path) -> list[Path]:
     return paths
 
 
-def _unseen_text(saved: Checkpoint, folder: RunFolder | None) -> str:
+def _unseen_text(saved: TextCheckpoint, folder: RunFolder | None) -> str:
     """The beginning of the validation text, from the start of a line.
 
     Paths in a checkpoint are not opened: the text is that in the run's folder, if the folder was given, or Python's own
     manual.
     """
     if folder is not None and folder.text.exists():
-        whole = folder.read_text(saved)
-    elif not saved.sources and text_digest(manual_text()) == saved.text_digest:
+        whole = folder.read_text(saved.text_digest)
+    elif not saved.sources and digest(encoded_text(manual_text())) == saved.text_digest:
         whole = manual_text()
     else:
         hint = data_hint(saved) if saved.sources else "with --data; it is not the manual of this Python"

@@ -9,7 +9,7 @@ from tinygrad_lstm.models import CharLM
 
 from .._tensor import Tensor
 from ..inspect import Trace, trace
-from ..train import Checkpoint
+from ..train import TextCheckpoint
 from .arrays import FileArray
 from .models import WholeModel
 
@@ -63,7 +63,7 @@ def of_inputs(
     layers = "1 layer" if len(traced) == 1 else f"{len(traced)} layers"
     print(f"a trace of {layers} takes {traced.nbytes / 1e6:,.1f} MB", flush=True)
     if vocabulary is None and isinstance(model.module, CharLM):
-        vocabulary = Checkpoint.load(file).vocabulary.characters
+        vocabulary = TextCheckpoint.load(file).vocabulary.characters
     names = {model.parameters[name]: each.columns for name, each in given.items() if _are_columns(each)}
     output = traced.output
     predicts = output is not None and output.shape == (*traced.inputs.shape, len(vocabulary or ()))

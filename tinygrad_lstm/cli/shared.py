@@ -16,7 +16,7 @@ from ..data.text import Unknown, Vocabulary
 from ..device import default_device, get_device, set_num_threads
 from ..io.atomic import check_writable
 from ..io.errors import shown
-from ..train import Checkpoint, TrainingOptions
+from ..train import TextCheckpoint, TrainingOptions
 
 __all__ = [
     "DEFAULT_OUT",
@@ -81,7 +81,7 @@ def use_threads(number: int | None) -> None:
 
 
 def model_maker(
-    device: str | None, earlier: Checkpoint | None = None, vocabulary: Vocabulary | None = None
+    device: str | None, earlier: TextCheckpoint | None = None, vocabulary: Vocabulary | None = None
 ) -> Callable[[int, TrainingOptions], CharLM]:
     """Returns a function that makes a model, given the number of characters and the options.
 
@@ -104,9 +104,9 @@ def model_maker(
     return make
 
 
-def load_model(path: str, device: str | None) -> tuple[Checkpoint, CharLM]:
+def load_model(path: str, device: str | None) -> tuple[TextCheckpoint, CharLM]:
     """A checkpoint and its model."""
-    saved = Checkpoint.load(path)
+    saved = TextCheckpoint.load(path)
     return saved, CharLM.load(saved, device)
 
 
@@ -124,7 +124,7 @@ def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
     return known
 
 
-def data_hint(checkpoint: Checkpoint) -> str:
+def data_hint(checkpoint: TextCheckpoint) -> str:
     """How to give the text of a run that was started on files. Paths in a checkpoint are not opened."""
     return f"with --data, which was {' '.join(map(shown, checkpoint.sources))}"
 

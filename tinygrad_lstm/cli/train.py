@@ -19,7 +19,7 @@ from tinygrad_lstm.models.atlas import known_cell
 
 from ..data.text import Vocabulary, manual_text, read_text
 from ..device import get_device, get_num_threads
-from ..train import Checkpoint, Progress, Summary, Trainer, TrainingOptions, nats_to_bits
+from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
 from ..train.folder import RunFolder, newest_folder, next_folder
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .shared import (
@@ -121,7 +121,7 @@ def train(
         stop.end()
 
 
-def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: str) -> tuple[Trainer[CharLM], str]:
+def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: str) -> tuple[TextTrainer[CharLM], str]:
     """The run to resume, and its text."""
     checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
     with _option_named():
@@ -129,23 +129,23 @@ def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: 
     with checkpoint.blamed():
         CharLM.check_sizes(checkpoint)
     text = read_text(data) if data else _text_of(checkpoint, folder)
-    return Trainer.resume(model_maker(device), text, checkpoint, folder.path, steps=given.get("steps")), text
+    return TextTrainer.resume(model_maker(device), text, checkpoint, folder.path, steps=given.get("steps")), text
 
 
 def _started(
     out: Path | None, data: list[Path], given: dict[str, Any], device: str, init_from: Path | None
-) -> tuple[Trainer[CharLM], str]:
+) -> tuple[TextTrainer[CharLM], str]:
     """A new run, from the weights of a checkpoint if one is given, and its text."""
     if out is not None:
         _refuse_earlier_run(out)
-    earlier = None if init_from is None else Checkpoint.load(init_from)
+    earlier = None if init_from is None else TextCheckpoint.load(init_from)
     with _option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
     text = read_text(data) if data else manual_text()
     vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
     make_model = model_maker(device, earlier, vocabulary)
     with _new_folder(out) as folder:
-        return Trainer.start(make_model, text, options, folder, map(str, data), vocabulary), text
+        return TextTrainer.start(make_model, text, options, folder, map(str, data), vocabulary), text
 
 
 def _with_threads(device: str) -> str:
@@ -166,7 +166,7 @@ def _option_named() -> Iterator[None]:
 def _refuse_earlier_run(out: Path) -> None:
     path = out / "last.safetensors"
     if path.exists():
-        steps = Checkpoint.load(path).step
+        steps = TextCheckpoint.load(path).step
         raise ValueError(f"{out}: holds a run of {steps} steps; --resume continues it, or give another --out")
 
 
@@ -185,7 +185,7 @@ def _new_folder(named: Path | None) -> Iterator[Path]:
         raise
 
 
-def _to_resume(path: Path) -> tuple[Checkpoint, RunFolder]:
+def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:
     folder = RunFolder(path)
     if not folder.last.exists():
         raise ValueError(
@@ -193,18 +193,18 @@ def _to_resume(path: Path) -> tuple[Checkpoint, RunFolder]:
         )
     with folder.locked():
         folder.complete()
-        return Checkpoint.load(folder.last), folder
+        return TextCheckpoint.load(folder.last), folder
 
 
-def _text_of(checkpoint: Checkpoint, folder: RunFolder) -> str:
+def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> str:
     if folder.text.exists():
-        return folder.read_text(checkpoint)
+        return folder.read_text(checkpoint.text_digest)
     if checkpoint.sources:
         raise ValueError(f"{folder.text}: not there; give the text of this run again, {data_hint(checkpoint)}")
     return manual_text()
 
 
-def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
+def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
     """Trains and shows progress. A signal stops and saves the run, as does an error of writing output."""
     summary: Summary | None = None
 
@@ -241,7 +241,7 @@ def _run(trainer: Trainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
 
 
 @contextmanager
-def _reporting(trainer: Trainer[CharLM]) -> Iterator[Callable[[Progress], None]]:
+def _reporting(trainer: TextTrainer[CharLM]) -> Iterator[Callable[[Progress], None]]:
     """Yields a function that shows progress: a live bar on a terminal, otherwise lines."""
     console, steps = Console(), trainer.options.steps
     if not console.is_terminal:
@@ -260,7 +260,7 @@ def _reporting(trainer: Trainer[CharLM]) -> Iterator[Callable[[Progress], None]]
         task = bar.add_task(f"step {trainer.step}/{steps}", total=steps, completed=trainer.step)
 
         def update(progress: Progress) -> None:
-            bar.update(task, completed=progress.step, description=_line(replace(progress, validation_loss=None), steps))
+            bar.update(task, completed=progress.step, description=_line(replace(progress, validation={}), steps))
             if progress.validation_loss is not None:
                 console.print(f"step {progress.step}: validation {progress.validation_loss:.3f}", highlight=False)
 
@@ -268,12 +268,12 @@ def _reporting(trainer: Trainer[CharLM]) -> Iterator[Callable[[Progress], None]]
 
 
 def _line(progress: Progress, steps: int) -> str:
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
     parts = [
         f"step {progress.step:>{len(str(steps))}}/{steps}",
-        f"loss {progress.loss:.3f} ({progress.bits:.3f} bits)",
+        f"loss {progress.loss:.3f} ({nats_to_bits(progress.loss):.3f} bits)",
         f"lr {progress.lr:.2g}",
-        f"{progress.characters_per_second:,.0f} chars/s",
+        f"{progress.per_second:,.0f} chars/s",
         f"{minutes}:{seconds:02} left",
     ]
     if progress.validation_loss is not None:
@@ -281,7 +281,7 @@ def _line(progress: Progress, steps: int) -> str:
     return "  ".join(parts)
 
 
-def _conclude(trainer: Trainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
+def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
     """Prints how the run ended, and the next commands."""
     resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:

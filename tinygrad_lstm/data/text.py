@@ -1,9 +1,9 @@
 """Text as input of a model: characters as ids, in batches of parallel streams."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn, TypeAlias, get_args
+from typing import Literal, NamedTuple, NoReturn, TypeAlias, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -190,14 +190,19 @@ class TextBatch(NamedTuple):
     first: bool
     """Whether the streams start here, so that no state is carried over into this batch."""
 
+    @property
+    def weight(self) -> int:
+        """The number of characters that are predicted."""
+        return self.targets.size
 
-class TextBatches:
+
+class TextBatches(Sequence[TextBatch]):
     """A text split into parallel streams, read one window at a time: for truncated backpropagation through time.
 
     Stream b of a text of n characters is its part [b·L, (b+1)·L] with L = (n - 1) // B. Each batch continues the
-    streams where the previous one ended, so a model's state can be carried over; after the last window the streams
-    start again. In an epoch each character except the first (and fewer than B at the end) is a target exactly once. The
-    lengths of an epoch's windows differ by at most one.
+    streams where the previous one ended, so a model's state can be carried over. In an epoch each character except the
+    first (and fewer than B at the end) is a target exactly once. The lengths of an epoch's windows differ by at most
+    one.
 
     Args:
         ids: the ids of the text's characters, of shape (n,).
@@ -209,13 +214,12 @@ class TextBatches:
 
     >>> import numpy as np
     >>> batches = TextBatches(np.arange(9), batch=2, seq_len=3)
-    >>> inputs, targets, first = next(batches)
+    >>> inputs, targets, first = batches[0]
     >>> inputs.tolist(), targets.tolist(), first
     ([[0, 4], [1, 5]], [[1, 5], [2, 6]], True)
+    >>> [batch.inputs.shape for batch in batches]
+    [(2, 2), (2, 2)]
     """
-
-    position: int
-    """The number of batches read so far; set it to continue at a different position."""
 
     def __init__(self, ids: Ids, batch: int, seq_len: int) -> None:
         for name, value in (("batch", batch), ("seq_len", seq_len)):
@@ -231,25 +235,26 @@ class TextBatches:
         self._targets = ids[1 : batch * length + 1].reshape(batch, length).T
         windows = -(-length // seq_len)
         self._bounds = [k * length // windows for k in range(windows + 1)]
-        self.position = 0
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return len(self._bounds) - 1
 
-    @property
-    def epoch(self) -> float:
-        """The number of epochs so far, with a fraction."""
-        return self.position / len(self)
+    @overload
+    def __getitem__(self, index: int) -> TextBatch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TextBatch]: ...
+    def __getitem__(self, index: int | slice) -> TextBatch | list[TextBatch]:
+        """The batch of a window, or those of several."""
+        windows = range(len(self))[index]
+        return self._window(windows) if isinstance(windows, int) else [self._window(window) for window in windows]
 
-    def __iter__(self) -> Iterator[TextBatch]:
-        return self
+    def epoch(self, number: int, start: int = 0) -> Iterator[TextBatch]:
+        """The batches of an epoch, from a window on. All epochs are equal."""
+        return map(self._window, range(start, len(self)))
 
-    def __next__(self) -> TextBatch:
-        """The next batch. There is always one, as the streams start again at the end."""
-        window = self.position % len(self)
+    def _window(self, window: int) -> TextBatch:
         part = slice(self._bounds[window], self._bounds[window + 1])
-        self.position += 1
         return TextBatch(
             np.ascontiguousarray(self._inputs[part]), np.ascontiguousarray(self._targets[part]), window == 0
         )

@@ -1,20 +1,29 @@
-"""Training a character model on a text: options, loop, checkpoints and metrics. It prints nothing."""
+"""Training: a trainer for any model, and one of character models on text. It prints nothing."""
 
 from .. import _public
+from .callbacks import EarlyStopping
 from .checkpoint import Checkpoint
-from .evaluation import LanguageModel, evaluate, nats_to_bits
+from .evaluation import weight_of
 from .options import TrainingOptions
-from .trainer import Progress, Summary, Trainer
+from .progress import Progress, Summary
+from .text import TextTrainer
+from .text_checkpoint import TextCheckpoint
+from .text_evaluation import LanguageModel, evaluate, nats_to_bits
+from .trainer import Trainer
 
 __all__ = [
     "Checkpoint",
+    "EarlyStopping",
     "LanguageModel",
     "Progress",
     "Summary",
+    "TextCheckpoint",
+    "TextTrainer",
     "Trainer",
     "TrainingOptions",
     "evaluate",
     "nats_to_bits",
+    "weight_of",
 ]
 
 _public.publish(globals())

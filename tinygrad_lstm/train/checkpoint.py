@@ -1,46 +1,51 @@
 """A run's checkpoint: its contents, saving and loading."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 
-from ..data.text import Vocabulary
 from ..io import checkpoint as checkpoint_file
 from ..io.atomic import write_atomically
 from ..printable import printable
-from .options import TrainingOptions
 
-__all__ = ["Checkpoint", "digest", "encoded_text", "text_digest"]
+__all__ = ["Checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The contents of a run's checkpoint."""
+    """What a run needs to continue, in a file that contains no code."""
 
-    options: TrainingOptions
-    vocabulary: Vocabulary
-    text_digest: str
-    """A digest of the text that the run was started with."""
-    sources: list[str]
-    """The paths of the text, only to be shown: they are not opened. Empty for Python's manual."""
+    about: dict[str, Any]
+    """What the run is of: lists and dicts of arrays, numbers and strings, as given to the trainer."""
     step: int
-    """Steps done; also the position in the text, since each step reads one batch."""
+    """Steps of the optimizer done."""
+    epoch: int
+    """Whole epochs done."""
+    batch: int
+    """Batches of the present epoch done."""
+    seconds: float
+    """The time that the run has taken."""
     best: float | None
-    """The lowest validation loss so far, in nats a character."""
+    """The lowest validation loss so far."""
     random_state: dict[str, Any]
     weights: dict[str, HostArray]
+    """The model's parameters and buffers; in best.safetensors their averages, if the run averages them."""
+    average: dict[str, Any]
+    """The state of the average of the weights; empty if the run has none."""
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
-    state: list[HostArray]
-    """The model's state at this position, used by the next step; empty before the first step."""
+    """Empty if the run has no schedule."""
+    carry: Any
+    """What the loss passed on from the last batch: arrays in lists and dicts, or None."""
+    callbacks: list[Any]
+    """For each callback that has a state, the name of its class and the state."""
     path: Path | None = field(default=None, compare=False)
     """The file that it was read from; not stored."""
 
@@ -54,12 +59,10 @@ class Checkpoint:
 
     def encoded(self) -> bytes:
         """The content of the checkpoint's file."""
-        contents = {name: getattr(self, name) for name in CONTENTS}
-        contents |= {"options": asdict(self.options), "vocabulary": self.vocabulary.characters}
-        return checkpoint_file.encode(contents)
+        return checkpoint_file.encode({name: getattr(self, name) for name in CONTENTS})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Checkpoint":
+    def load(cls, path: str | Path) -> Self:
         """Reads a checkpoint.
 
         Raises:
@@ -69,10 +72,14 @@ class Checkpoint:
         contents = checkpoint_file.load(path)
         try:
             _check_contents(contents)
-            options, vocabulary = TrainingOptions(**contents.pop("options")), Vocabulary(contents.pop("vocabulary"))
+            checkpoint = cls(path=Path(path), **contents)
+            checkpoint.check_about()
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
-        return cls(options=options, vocabulary=vocabulary, path=Path(path), **contents)
+        return checkpoint
+
+    def check_about(self) -> None:
+        """Raises TypeError or ValueError if `about` is not that of such a run. By default it can be anything."""
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -83,17 +90,28 @@ class Checkpoint:
             raise ValueError(f"{self.path or 'the checkpoint'}: its contents are invalid ({error})") from error
 
 
+def _are_arrays(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, np.ndarray) for value in values)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
 CONTENTS: dict[str, Callable[[Any], bool]] = {
-    "options": lambda value: (
-        isinstance(value, dict) and value.keys() == {option.name for option in fields(TrainingOptions)}
-    ),
-    "vocabulary": lambda value: isinstance(value, str),
-    "text_digest": lambda value: isinstance(value, str),
-    "sources": lambda value: isinstance(value, list) and all(isinstance(path, str) for path in value),
-    "step": lambda value: type(value) is int and value >= 0,
-    "best": lambda value: value is None or (isinstance(value, float) and math.isfinite(value)),
+    "about": lambda value: isinstance(value, dict),
+    "step": _is_count,
+    "epoch": _is_count,
+    "batch": _is_count,
+    "seconds": lambda value: _is_finite(value) and value >= 0,
+    "best": lambda value: value is None or _is_finite(value),
     "random_state": lambda value: isinstance(value, dict),
     "weights": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
+    "average": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
     "optimizer": lambda value: (
         isinstance(value, dict)
         and value.keys() == {"state", "param_groups"}
@@ -101,13 +119,10 @@ CONTENTS: dict[str, Callable[[Any], bool]] = {
         and _are_arrays(value["state"].values())
     ),
     "schedule": lambda value: isinstance(value, dict),
-    "state": lambda value: isinstance(value, list) and _are_arrays(value),
+    "carry": lambda value: True,
+    "callbacks": lambda value: isinstance(value, list),
 }
 """The fields of a checkpoint's file, each with a check of its type. Whether they match each other shows in use."""
-
-
-def _are_arrays(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, np.ndarray) for value in values)
 
 
 def _check_contents(contents: Mapping[str, Any]) -> None:
@@ -115,18 +130,3 @@ def _check_contents(contents: Mapping[str, Any]) -> None:
         raise ValueError(f"missing or unexpected: {printable(', '.join(faults))}")
     if faults := [name for name, looks_right in CONTENTS.items() if not looks_right(contents[name])]:
         raise ValueError(f"not as expected: {', '.join(faults)}")
-
-
-def encoded_text(text: str) -> bytes:
-    """The text as UTF-8."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def digest(data: bytes) -> str:
-    """A digest of bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def text_digest(text: str) -> str:
-    """A digest of a text."""
-    return digest(encoded_text(text))

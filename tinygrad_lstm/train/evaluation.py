@@ -1,82 +1,91 @@
-"""The protocol of language models, and their evaluation on a text."""
+"""Batches of an epoch, and means over them."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 from tinygrad_lstm.backends.base import HostArray
 
-from .._tensor import Tensor, tensor
-from ..data.text import Ids, TextBatch, TextBatches
+from .._tensor import Tensor
 from ..device import Device
+from ..func.trees import mapped
 from ..mode import no_grad
 
-__all__ = ["LanguageModel", "State", "device_of", "evaluate", "nats_to_bits", "on_device_of"]
-
-State: TypeAlias = tuple[Tensor, ...]
+__all__ = ["Loss", "Metric", "Trainable", "batches_from", "detached", "device_of", "mean_values", "weight_of"]
 
 
-class LanguageModel(Protocol):
-    """A module whose loss takes and returns a state, such as `tinygrad_lstm.models.CharLM`."""
+class Trainable(Protocol):
+    """What a trainer needs of a model; every `nn.Module` has it."""
 
-    def loss(self, ids: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
     def parameters(self) -> Iterable[Tensor]: ...
     def state_dict(self) -> Mapping[str, HostArray]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
     def evaluating(self) -> AbstractContextManager[Any]: ...
 
 
-def nats_to_bits(nats: float) -> float:
-    """A cross-entropy in bits."""
-    return nats / math.log(2)
+Loss: TypeAlias = Callable[[Any, Any, Any], tuple[Any, ...]]
+"""loss(model, batch, carry) -> (loss, carry) or (loss, carry, outputs): a scalar Tensor, the mean over the batch; what
+the next batch receives as `carry`; and what the metrics receive."""
+
+Metric: TypeAlias = Callable[[Any, Any], Any]
+"""metric(outputs, batch) -> a number, the mean over the batch."""
 
 
-def device_of(model: LanguageModel) -> Device:
+def weight_of(batch: Any) -> int:
+    """The number of items of which a batch's loss is the mean: its attribute `weight`; 1 if it has none."""
+    return getattr(batch, "weight", 1)
+
+
+def batches_from(batches: Iterable[Any], epoch: int, start: int) -> Iterator[Any]:
+    """The batches of an epoch, from a position on."""
+    of_epoch = getattr(batches, "epoch", None)
+    return iter(of_epoch(epoch, start)) if callable(of_epoch) else islice(batches, start, None)
+
+
+def device_of(model: Trainable) -> Device:
+    """The device of a model's parameters."""
     return next(iter(model.parameters())).device
 
 
-def on_device_of(model: LanguageModel, batch: TextBatch) -> tuple[Tensor, Tensor]:
-    device = device_of(model)
-    return tensor(batch.inputs, device=device), tensor(batch.targets, device=device)
+def detached(carry: Any) -> Any:
+    """What is carried to the next batch, without its graph."""
+    return mapped(lambda part: part.detach() if isinstance(part, Tensor) else part, carry)
 
 
-def evaluate(
-    model: LanguageModel,
-    ids: Ids,
-    batch: int = 32,
-    seq_len: int = 64,
-    before_window: Callable[[], None] = lambda: None,
-) -> float:
-    """The mean cross-entropy, in nats a character, of each character of a text given all characters before it.
-
-    A long text is read as a batch of `batch` streams, each of which starts without a state.
+def mean_values(
+    model: Any,
+    loss: Loss,
+    batches: Iterable[Any],
+    metrics: Mapping[str, Metric],
+    before_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """The means of the loss and of metrics over batches, weighted by `weight_of`.
 
     Args:
         model: is in evaluation mode meanwhile.
-        ids: the text's characters as integers (n,), n at least 2; all except the first are predicted.
-        before_window: called before each `seq_len` characters; an exception ends the evaluation.
+        before_batch: called before each batch; an exception ends the evaluation.
 
     Raises:
-        ValueError: the text is shorter than two characters.
+        ValueError: there is no batch; or there are metrics, but the loss returns no outputs.
     """
-    predicted = len(ids) - 1
-    if predicted < 1:
-        raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
-    streams = max(1, min(batch, predicted // seq_len))
-    batches = TextBatches(ids, streams, min(seq_len, predicted))
-    windows = [next(batches) for _ in range(len(batches))]
-    rest = ids[predicted // streams * streams :]
-    losses: list[tuple[Tensor, int]] = []
-    state: State | None = None
+    found: list[tuple[list[Any], int]] = []
+    carry: Any = None
     with model.evaluating(), no_grad():
-        for window in windows:
-            before_window()
-            loss, state = model.loss(*on_device_of(model, window), state)
-            losses.append((loss, window.targets.size))
-        if len(rest) > 1 and state is not None:
-            # The rest after equal streams continues the last of them.
-            window = TextBatch(rest[:-1, None], rest[1:, None], False)
-            loss, _ = model.loss(*on_device_of(model, window), tuple(part[:, -1:] for part in state))
-            losses.append((loss, len(rest) - 1))
-    return float(sum(loss.item() * size for loss, size in losses) / predicted)
+        for batch in batches:
+            before_batch()
+            value, carry, *rest = loss(model, batch, carry)
+            if metrics and len(rest) != 1:
+                raise ValueError("Trainer: there are metrics, so the loss must return (loss, carry, outputs)")
+            values = [value, *[metric(rest[0], batch) for metric in metrics.values()]]
+            found.append((values, weight_of(batch)))
+    if not found:
+        raise ValueError("Trainer: there is no batch to evaluate; expected at least one")
+    total = sum(weight for _, weight in found)
+    sums = [sum(_number(values[k]) * weight for values, weight in found) for k in range(1 + len(metrics))]
+    return {name: float(value / total) for name, value in zip(["loss", *metrics], sums, strict=True)}
+
+
+def _number(value: Any) -> float:
+    """A number that may be on a device. It is read only now, so that the batches wait for no device."""
+    return value.item() if isinstance(value, Tensor) else float(value)

@@ -2,20 +2,25 @@
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 from ..files import read_file
 from ..io.atomic import lock, naming_errors, write_atomically
-from .checkpoint import Checkpoint, digest, encoded_text
+from ..metrics import read_metrics
+from .checkpoint import Checkpoint
 
-__all__ = ["RunFolder", "newest_folder", "next_folder"]
+__all__ = ["TEXT_DIGEST", "RunFolder", "digest", "encoded_text", "newest_folder", "next_folder"]
+
+TEXT_DIGEST = "text_digest"
+"""The entry of `Checkpoint.about` with the digest of the run's text."""
 
 PRIVATE = 0o600
 """Permissions of the saved text, which may come from a file that others must not read."""
@@ -27,10 +32,16 @@ class RunFolder:
     All other files can be made again from `last` and the text. So a run replaces an earlier one at the moment when
     `last` is moved into place: the other files are written before under temporary names, and moved after. If the
     program is killed in between, `complete` finishes this.
+
+    Args:
+        path: the folder.
+        content: the text that the run trains on, if it is one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, content: str | None = None) -> None:
         self.path = Path(path)
+        self._content = content
+        self._text_is_kept = False
         self.last = self.path / "last.safetensors"
         """The checkpoint of the last validation, or of the end."""
         self.best = self.path / "best.safetensors"
@@ -85,46 +96,73 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def read_text(self, checkpoint: Checkpoint) -> str:
-        """The saved text of the checkpoint's run.
+    def read_text(self, text_digest: str) -> str:
+        """The saved text of a run, which has this digest.
 
         Raises:
             OSError: it does not exist or cannot be read.
             ValueError: it is a different text, or not a regular file.
         """
         data = read_file(self.text)
-        if digest(data) != checkpoint.text_digest:
+        if digest(data) != text_digest:
             raise ValueError(f"{self.text}: not the text that this run was started with")
         return data.decode("utf-8", "surrogatepass")
 
-    def keep_text(self, text: str) -> None:
-        """Saves the run's text, unless it is already saved.
+    def keep_text(self) -> None:
+        """Saves the run's text, if it has one that is not saved yet.
 
         Raises:
             OSError: it cannot be written.
         """
-        data = encoded_text(text)
+        if self._content is None:
+            return
+        data = encoded_text(self._content)
         if not (self.text.exists() and self.text.stat().st_size == len(data) and read_file(self.text) == data):
             write_atomically(self.text, data, PRIVATE)
+        self._text_is_kept = True
 
-    def save(self, checkpoint: Checkpoint, better: bool) -> None:
-        """Saves a checkpoint of the folder's run, or of its first one.
+    def append(self, line: str) -> None:
+        """Appends a line to the metrics.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with naming_errors(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def rewind(self, step: int) -> None:
+        """Removes the lines of the metrics that are from after a step.
+
+        Raises:
+            OSError: the metrics cannot be read or written.
+            ValueError: a line is invalid.
+        """
+        kept = [line for line in read_metrics(self.metrics) if line["step"] <= step]
+        write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def save(self, checkpoint: Checkpoint, best: Checkpoint | None) -> None:
+        """Saves a checkpoint of the folder's run, or of its first one, and the best one if it is new.
 
         Raises:
             OSError: a file cannot be written; existing files are unchanged.
         """
-        if better:
-            checkpoint.save(self.best)
+        if not self._text_is_kept:
+            self.keep_text()
+        if best is not None:
+            best.save(self.best)
         checkpoint.save(self.last)
 
-    def replace(self, checkpoint: Checkpoint, text: str, metrics: str) -> None:
+    def replace(self, checkpoint: Checkpoint, best: Checkpoint | None, metrics: str) -> None:
         """Saves the first checkpoint of a run that replaces the folder's run.
 
         Raises:
             OSError: a file cannot be written; either the earlier run is unchanged, or the new one can be resumed.
         """
         data = checkpoint.encoded()
-        write_atomically(_prepared(self.text, data), encoded_text(text), PRIVATE)
+        if self._content is not None:
+            write_atomically(_prepared(self.text, data), encoded_text(self._content), PRIVATE)
+        if best is not None:
+            best.save(_prepared(self.best, data))
         write_atomically(_prepared(self.metrics, data), metrics.encode())
         write_atomically(self.last, data)
         self.complete()
@@ -141,12 +179,13 @@ class RunFolder:
             return
         data = read_file(self.last) if self.last.exists() else b""
         if _prepared(self.metrics, data) in leftovers:  # it is the last one that is moved
-            if Checkpoint.load(self.last).best is None:
+            checkpoint = Checkpoint.load(self.last)
+            if checkpoint.best is None:
                 self.best.unlink(missing_ok=True)
-            else:
-                write_atomically(self.best, data)  # the first checkpoint is the best so far
+            if TEXT_DIGEST not in checkpoint.about:
+                self.text.unlink(missing_ok=True)
             self.plot.unlink(missing_ok=True)
-            for path in (self.text, self.metrics):
+            for path in (self.text, self.best, self.metrics):
                 if _prepared(path, data).exists():
                     os.replace(_prepared(path, data), path)
         for path in leftovers:
@@ -155,24 +194,23 @@ class RunFolder:
     def _all_prepared(self) -> list[Path]:
         return [path for path in self.path.glob(".*.next") if _PREPARED.fullmatch(path.name)]
 
-    def check_same_run(self, checkpoint: Checkpoint) -> None:
-        """Raises ValueError if the folder has a run, and the checkpoint is of a different one."""
-        if checkpoint.path == self.last or not self.last.exists():
-            return
-        here = Checkpoint.load(self.last)
-        if (replace(here.options, steps=1), here.text_digest) != (
-            replace(checkpoint.options, steps=1),
-            checkpoint.text_digest,
-        ):
-            raise ValueError(f"{self.path}: holds a different run than the one to resume")
 
-
-_PREPARED = re.compile(r"\.(text\.utf8|metrics\.jsonl)\.[0-9a-f]{16}\.next")
+_PREPARED = re.compile(r"\.(text\.utf8|best\.safetensors|metrics\.jsonl)\.[0-9a-f]{16}\.next")
 
 
 def _prepared(path: Path, last: bytes) -> Path:
     """The path of a file that waits until `last` has this content."""
     return path.with_name(f".{path.name}.{digest(last)[:16]}.next")
+
+
+def encoded_text(text: str) -> bytes:
+    """The text as UTF-8."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest(data: bytes) -> str:
+    """A digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def next_folder(base: Path) -> Path:

@@ -1,398 +1,446 @@
-"""The training loop."""
+"""The training loop, for any model."""
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
 from .._tensor import Tensor, tensor
-from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
-from ..io.atomic import naming_errors, write_atomically
-from ..metrics import plot_metrics, read_metrics
-from ..mode import no_grad
-from ..optim import Adam, clip_grad_norm_
+from ..device import Device
+from ..func.trees import mapped
+from ..metrics import plot_metrics
+from ..optim import Optimizer, clip_grad_norm_
+from ..optim.lr_scheduler import LRScheduler
+from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
-from .checkpoint import Checkpoint, text_digest
-from .evaluation import LanguageModel, State, device_of, evaluate, nats_to_bits, on_device_of
+from .checkpoint import Checkpoint
+from .evaluation import Loss, Metric, Trainable, batches_from, detached, device_of, mean_values, weight_of
 from .folder import RunFolder
-from .options import TrainingOptions
-from .schedule import WarmupLinearDecay
+from .limits import Limits, Recent, Stopwatch
+from .progress import Progress, Summary
 
-__all__ = ["Progress", "Summary", "Trainer"]
+__all__ = ["Trainer"]
 
-M = TypeVar("M", bound=LanguageModel)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """The progress of a run, as reported and written to metrics.jsonl; losses are in nats a character."""
-
-    step: int
-    epoch: float
-    loss: float
-    """The mean over the steps since the last report."""
-    bits: float
-    """The same in bits a character."""
-    lr: float
-    characters_per_second: float
-    validation_loss: float | None = None
-    """None if this step was not validated."""
-    validation_bits: float | None = None
-    seconds_left: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """The end of a run; losses are in nats a character."""
-
-    step: int
-    finished: bool
-    """False if the run was stopped before its last step."""
-    seconds: float
-    best: float | None
-    """The lowest validation loss, that of best.safetensors."""
-    plot: Path | None
-    """The loss curve, if matplotlib is installed."""
+M = TypeVar("M", bound=Trainable)
 
 
 class Trainer(Generic[M]):
-    """A run: a model, a text, and a folder that holds its checkpoints, its text and its metrics (`RunFolder`).
+    """Trains a model on batches: validation, checkpoints, metrics.
 
-    Use `start` or `resume` to make one. On the same device, a resumed run has bit for bit the weights of a run that was
+    On the same device, a run that was stopped or killed and resumed has bit for bit the weights of a run that was
     never interrupted.
+
+    Args:
+        model: the model.
+        loss: a function of the model, a batch and `carry`, which is None in the first batch of an epoch. It returns the
+            mean loss of the batch, and the `carry` of the next batch: the states of truncated backpropagation through
+            time, or None. Tensors in it are detached. With metrics, it returns the model's outputs as well.
+        optimizer: the optimizer of the model's parameters.
+        schedule: a schedule of `optimizer`, which advances after each step.
+        metrics: further values of a validation, by name: functions of the outputs and a batch.
+        callbacks: objects with any of the methods of `Callback`.
+        out: a folder for checkpoints and metrics; None writes no file.
+        clip: the maximum norm of the gradients; None leaves them.
+        seed: the library's random numbers start from it in a new run; None leaves them.
+        accumulate: the number of batches whose mean gradient makes a step.
+        average: the decay of an exponential moving average of the weights, such as 0.999. It is validated in place of
+            the weights, and saved as the best.
+        about: what is stored in checkpoints beside the run's state: lists and dicts of arrays, numbers and strings.
+
+    >>> import numpy as np
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Linear(2, 1)
+    >>> def loss(model, batch, carry):
+    ...     x, y = batch
+    ...     return tg.mse_loss(model(x), y), None
+    >>> x = tg.randn(8, 2)
+    >>> trainer = tg.train.Trainer(model, loss, tg.optim.Adam(model.parameters(), lr=0.1))
+    >>> summary = trainer.fit([(x, x.sum(1, keepdim=True))], epochs=200)
+    >>> summary.step, trainer.evaluate([(x, x.sum(1, keepdim=True))])["loss"] < 1e-3
+    (200, True)
     """
 
     def __init__(
         self,
         model: M,
-        text: str,
-        options: TrainingOptions,
-        out: str | Path,
-        vocabulary: Vocabulary,
-        sources: list[str],
+        loss: Loss,
+        optimizer: Optimizer,
+        schedule: LRScheduler | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        callbacks: Sequence[Any] = (),
+        out: str | Path | RunFolder | None = None,
+        clip: float | None = None,
+        seed: int | None = 0,
+        accumulate: int = 1,
+        average: float | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        if len(text) < characters_needed(options.batch, options.seq_len):
-            raise ValueError(
-                f"the text has {len(text)} characters; seq-len {options.seq_len} and batch {options.batch} need at "
-                f"least {characters_needed(options.batch, options.seq_len)}: give more text, or make them smaller"
-            )
+        if accumulate < 1:
+            raise ValueError(f"Trainer: expected accumulate to be at least 1, got {accumulate}")
+        if clip is not None and not 0 < clip < math.inf:
+            raise ValueError(f"Trainer: expected clip to be above 0 and finite, or None, got {clip}")
+        if "loss" in (metrics or {}):
+            raise ValueError("Trainer: a metric is called 'loss'; choose a different name")
         self.model = model
-        self.options = options
-        self.vocabulary = vocabulary
-        self.folder = RunFolder(out)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.metrics = dict(metrics or {})
+        self.callbacks = list(callbacks)
+        self.folder = out if out is None or isinstance(out, RunFolder) else RunFolder(out)
+        self.clip = clip
+        self.accumulate = accumulate
+        self.averaged = None if average is None else AveragedModel(cast(Any, model), avg_fn=get_ema_avg_fn(average))
+        self.about = dict(about or {})
+        self.step = 0
+        """Steps of the optimizer so far."""
+        self.epoch = 0
+        """Whole epochs so far."""
+        self.batch = 0
+        """Batches of the present epoch so far."""
         self.best: float | None = None
-        training, validation = split_text(text)
-        self._batches = TextBatches(vocabulary.encode(training), options.batch, options.seq_len)
-        self._validation = vocabulary.encode(validation)
-        self._text = text
-        self._digest = text_digest(text)
-        self._sources = sources
-        self._optimizer = Adam(model.parameters(), lr=options.lr)
-        self._schedule = WarmupLinearDecay(self._optimizer, options)
-        self._state: State | None = None
-        self._stop_asked = False
+        """The lowest validation loss so far."""
+        self.validation: dict[str, float] = {}
+        """The values of the last validation."""
+        self._seed = seed
+        self.seconds = 0.0
+        """The time that the run has taken."""
+        self._carry: Any = None
+        self._best_weights: dict[str, Any] = {}
+        self._stop_asked = self._finish_asked = False
         self._saved: int | None = None
         self._unwritten: list[str] | None = None
 
-    @classmethod
-    def start(
-        cls,
-        make_model: Callable[[int, TrainingOptions], M],
-        text: str,
-        options: TrainingOptions,
-        out: str | Path,
-        sources: Iterable[str] = (),
-        vocabulary: Vocabulary | None = None,
-    ) -> "Trainer[M]":
-        """A new run. Its first checkpoint replaces the files of an earlier run in the folder.
+    # -- training ------------------------------------------------------------------------------------------------------
 
-        Args:
-            make_model: called with the size of the vocabulary and the options; uses the library's random generator.
-            text: its last tenth is used for validation.
-            options: the options of the model and its training.
-            out: the folder, which is made if it does not exist.
-            sources: the paths of the text, stored in the checkpoints.
-            vocabulary: the characters that the model knows; by default those of the text.
-
-        Raises:
-            ValueError: the text is too short for the options, or has a character that is not in `vocabulary`.
-            OSError: the folder cannot be made or written.
-        """
-        vocabulary = vocabulary or Vocabulary(text)
-        manual_seed(options.seed)
-        trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
-        trainer.folder.make()
-        return trainer
-
-    @classmethod
-    def resume(
-        cls,
-        make_model: Callable[[int, TrainingOptions], M],
-        text: str,
-        checkpoint: Checkpoint,
-        out: str | Path,
+    def fit(
+        self,
+        batches: Iterable[Any],
+        validation: Iterable[Any] | None = None,
+        epochs: int | None = None,
         steps: int | None = None,
-    ) -> "Trainer[M]":
-        """Continues the run of a checkpoint, as if it had never stopped.
+        minutes: float | None = None,
+        resume: bool = False,
+        validate_every: int | None = None,
+        log_every: int = 20,
+    ) -> Summary:
+        """Trains until one of the limits is reached or `stop` is called. Called again, it goes on.
+
+        The limits are totals of the run, from its first step.
 
         Args:
-            make_model: called with the size of the vocabulary and the options, as for `start`.
-            text: the text that the run was started with.
-            checkpoint: the run's last checkpoint.
-            out: the folder; lines of its metrics.jsonl from after the checkpoint are removed.
-            steps: a new total number of steps; by default that of the run.
+            batches: an iterable of batches, begun anew in each epoch. If it has a method `epoch(number, start)`, that
+                returns the batches of an epoch from a position on; so the order can depend on the epoch.
+            validation: batches to validate with, after which a checkpoint is saved.
+            epochs, steps, minutes: the limits; at least one is needed.
+            resume: continue from the last checkpoint in the folder.
+            validate_every: steps between validations; by default the end of each epoch.
+            log_every: steps between reports.
 
         Raises:
-            ValueError: the text is different, the run has done all its steps, the folder has a different run, or the
-                contents of the checkpoint or of metrics.jsonl are invalid.
-            OSError: the folder cannot be made or written, or a different trainer is writing to it.
+            FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
+            OSError: a file cannot be written, or a different trainer is writing to the folder.
+            ValueError: there is no limit, or an epoch without a batch; or the checkpoint is of a different run.
         """
-        options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
-        if checkpoint.step >= options.steps:
-            raise ValueError(f"the run has done {checkpoint.step} steps already; give it more than that in all")
-        if text_digest(text) != checkpoint.text_digest:
-            raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
-        with checkpoint.blamed():
-            model = make_model(len(checkpoint.vocabulary), options)
-            model.load_state_dict(checkpoint.weights)
-            trainer = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
-            trainer._restore(checkpoint)
-        trainer.folder.make()
-        with trainer.folder.locked():
-            trainer.folder.check_same_run(checkpoint)
-            trainer.folder.complete()
-            trainer.folder.keep_text(text)
-            kept = [line for line in read_metrics(trainer.metrics_path) if line["step"] <= checkpoint.step]
-            write_atomically(trainer.metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        return trainer
+        if epochs is None and steps is None and minutes is None:
+            raise ValueError("Trainer.fit: no limit was given; expected epochs, steps or minutes")
+        for name, value in (("validate_every", validate_every), ("log_every", log_every)):
+            if value is not None and value < 1:
+                raise ValueError(f"Trainer.fit: expected {name} to be at least 1, got {value}")
+        if resume:
+            self._resume()
+        elif self._seed is not None and not self.step:
+            manual_seed(self._seed)
+        limits = Limits(epochs, steps, minutes)
+        # A loss that is not finite raises an error, which says more than NumPy's warnings.
+        with np.errstate(over="ignore", invalid="ignore"), self._locked():
+            if self._saved is None and self.folder is not None and self.folder.is_used():
+                self._unwritten = []
+            return self._run(batches, validation, limits, validate_every, log_every)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        """Restores the state of the checkpoint's run.
+    def _run(
+        self,
+        batches: Iterable[Any],
+        validation: Iterable[Any] | None,
+        limits: Limits,
+        validate_every: int | None,
+        log_every: int,
+    ) -> Summary:
+        recent = Recent()
+        number = len(batches) if isinstance(batches, Sized) else None
+        of_epoch: Iterator[Any] | None = None
+        call = Stopwatch(self.step, self.seconds)
+        self._tell("on_start")
+        while not (self._stopped() or self._finish_asked or limits.reached(self)):
+            tick = time.perf_counter()
+            if of_epoch is None:
+                of_epoch = batches_from(batches, self.epoch, self.batch)
+            group = list(islice(of_epoch, self.accumulate))
+            lr = self.optimizer.param_groups[0]["lr"]
+            if group:
+                recent.add(self._train_on(group), sum(map(weight_of, group)))
+            elif not self.batch:
+                raise ValueError(
+                    f"Trainer.fit: there is no batch in epoch {self.epoch + 1}; expected an iterable that begins anew, "
+                    "such as a list"
+                )
+            ended = not group or (number is not None and self.batch >= number)
+            if ended:
+                self.epoch, self.batch, self._carry, of_epoch = self.epoch + 1, 0, None, None
+            recent.seconds += time.perf_counter() - tick
+            self.seconds = call.seconds()
+            if group:
+                self._tell("on_step")
+            due = ended if validate_every is None else bool(group) and self.step % validate_every == 0
+            validating = due or limits.reached(self)
+            if not (validating or self._stopped() or self.step % log_every == 0):
+                continue
+            tick = time.perf_counter()
+            mean_loss = self._finite(recent.mean_loss())
+            recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
+            values = self._validate(validation) if validating and validation is not None else {}
+            self.seconds = call.seconds()
+            progress = Progress(
+                step=self.step,
+                epoch=self.epoch + (self.batch / number if number else 0),
+                loss=mean_loss,
+                lr=lr,
+                per_second=recent.per_second(),
+                validation=values,
+                seconds_left=limits.seconds_left(self, call, number),
+            )
+            recent.begin_anew()
+            self._write(json.dumps(progress.values()) + "\n")
+            if values:
+                self._tell("on_validation", progress)
+            if values or (validating and validation is None):
+                self._save(values.get("loss"))
+            self._tell("on_report", progress)
+        if self._stop_asked:
+            self._save()
+        finished = self._finish_asked or limits.reached(self)
+        self._stop_asked = self._finish_asked = False
+        self.seconds = call.seconds()
+        summary = Summary(
+            step=self.step,
+            epoch=self.epoch + (self.batch / number if number else 0),
+            finished=finished,
+            seconds=call.taken(),
+            best=self.best,
+            validation=self.validation,
+            plot=None if self.folder is None else plot_metrics(self.folder.metrics, self.folder.plot),
+        )
+        self._tell("on_end", summary)
+        return summary
+
+    def _train_on(self, group: Sequence[Any]) -> Tensor:
+        """A step of the optimizer, by the mean gradient of some batches. Returns their mean loss, on its device."""
+        carry, losses = self._carry, list[Tensor]()
+        self.optimizer.zero_grad()
+        for batch in group:
+            loss, carry, *_ = self.loss(self.model, batch, carry)
+            loss = loss if len(group) == 1 else loss / len(group)
+            loss.backward()
+            losses.append(loss.detach())
+            carry = detached(carry)
+        if self.clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        # Only now, so that after an error in the step a checkpoint would be consistent.
+        self._carry, self.step, self.batch = carry, self.step + 1, self.batch + len(group)
+        if self.averaged is not None:
+            self.averaged.update_parameters(cast(Any, self.model))
+        return losses[0] if len(losses) == 1 else sum(losses[1:], losses[0])
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            lr = max(group["initial_lr" if "initial_lr" in group else "lr"] for group in self.optimizer.param_groups)
+            raise FloatingPointError(
+                f"the loss is {loss} at step {self.step}: training diverged; try a smaller lr than {lr}"
+            )
+        return loss
+
+    def _validate(self, batches: Iterable[Any]) -> dict[str, float]:
+        """The values of a validation; empty if the run was stopped before its end."""
+
+        def raise_if_stopped() -> None:
+            if self._stop_asked:
+                raise _StoppedError
+
+        try:
+            values = mean_values(self._evaluated(), self.loss, batches, self.metrics, raise_if_stopped)
+        except _StoppedError:
+            return {}
+        self._finite(values["loss"])
+        self.validation = values
+        return values
+
+    def _write(self, line: str) -> None:
+        """Appends a line to metrics.jsonl, or keeps it while the file is still that of an earlier run."""
+        if self._unwritten is not None:
+            self._unwritten.append(line)
+        elif self.folder is not None:
+            self.folder.append(line)
+
+    def _save(self, validation_loss: float | None = None) -> None:
+        better = validation_loss is not None and (self.best is None or validation_loss < self.best)
+        if better:
+            self.best = validation_loss
+        if self.folder is None:
+            if better:
+                self._best_weights = self._weights_to_use()
+            return
+        checkpoint = self.checkpoint()
+        best = replace(checkpoint, weights=self._weights_to_use(), average={}) if better else None
+        if self._unwritten is not None:
+            self.folder.replace(checkpoint, best, "".join(self._unwritten))
+            self._unwritten = None
+        else:
+            self.folder.save(checkpoint, best)
+        self._saved = checkpoint.step
+
+    def _weights_to_use(self) -> dict[str, Any]:
+        """Copies of the weights that are validated, with the names of the model."""
+        return {name: array.copy() for name, array in self._evaluated().state_dict().items()}
+
+    def load_best(self) -> None:
+        """Loads the weights with the lowest validation loss into the model.
 
         Raises:
-            ValueError: no run with these options can have this state. (Invalid types may raise other errors.)
+            ValueError: nothing was validated.
         """
-        step, optimizer = checkpoint.step, checkpoint.optimizer
-        own_groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict(optimizer)
-        if _without_rates(self._optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
-            raise ValueError("the optimizer's settings are not those of the options")
-        counters = [int(value) for name, value in optimizer["state"].items() if name.endswith(".step")]
-        learning = sum(parameter.requires_grad for parameter in self.model.parameters())
-        if counters != [step] * (learning if step else 0):
-            raise ValueError(f"the optimizer does not stand at step {step}")
-        rates = [group["lr"] for group in optimizer["param_groups"]]
-        if checkpoint.schedule != {**self._schedule.state_dict(), "last_epoch": step, "lrs": rates}:
-            raise ValueError(f"the schedule does not stand at step {step}")
-        self._schedule.load_state_dict(checkpoint.schedule)
-        self._batches.position = step
-        self._state = tuple(tensor(part, device=device_of(self.model)) for part in checkpoint.state) or None
-        if _shapes_and_dtypes(self._state) != (_shapes_and_dtypes(self._any_state()) if step else []):
-            raise ValueError("the state is not one of this model")
-        self.best = checkpoint.best
-        self._saved = step
-        set_random_state(checkpoint.random_state)
+        if self.best is None:
+            raise ValueError("Trainer.load_best: nothing was validated yet; expected a `fit` with `validation`")
+        best = self._best_weights if self.folder is None else Checkpoint.load(self.folder.best).weights
+        self.model.load_state_dict(best)
 
-    def _any_state(self) -> State:
-        """A state with the right shapes: that after one character of each stream."""
-        ids = np.zeros((1, self.options.batch), np.int64)
-        # Weights that are not finite are not an error here; the loss will show them.
-        with np.errstate(over="ignore", invalid="ignore"), self.model.evaluating(), no_grad():
-            _, state = self.model.loss(*on_device_of(self.model, TextBatch(ids, ids, True)))
-        return tuple(state)
+    def _resume(self) -> None:
+        if self.folder is None:
+            raise ValueError("Trainer.fit: resume=True needs a folder; expected `out` to be given to the trainer")
+        with self.folder.locked():
+            self.folder.complete()
+            checkpoint = Checkpoint.load(self.folder.last)
+            with checkpoint.blamed():
+                self.restore(checkpoint)
+            self.folder.rewind(checkpoint.step)
 
-    @property
-    def step(self) -> int:
-        """The number of steps done."""
-        return self._batches.position
-
-    @property
-    def saved(self) -> int | None:
-        """The step of the checkpoint in `last_path`; None until this run has saved one."""
-        return self._saved
-
-    @property
-    def out(self) -> Path:
-        """The run's folder."""
-        return self.folder.path
-
-    @property
-    def last_path(self) -> Path:
-        """The path of the checkpoint of the last validation, or of the end."""
-        return self.folder.last
-
-    @property
-    def best_path(self) -> Path:
-        """The path of the checkpoint with the lowest validation loss."""
-        return self.folder.best
-
-    @property
-    def metrics_path(self) -> Path:
-        """The file to which each report is written as a line of JSON."""
-        return self.folder.metrics
-
-    @property
-    def plot_path(self) -> Path:
-        """The path of the loss curve."""
-        return self.folder.plot
+    def _locked(self) -> Any:
+        if self.folder is None:
+            return nullcontext()
+        self.folder.make()
+        return self.folder.locked()
 
     def stop(self) -> None:
-        """Lets `run` save and return after its present step. A validation is cancelled.
+        """Lets `fit` save and return after its present step. A validation is cancelled.
 
-        If called before `run`, that `run` stops at once, and the one after it continues. Signal handlers may call it.
+        If called before `fit`, that call stops at once, and the one after it continues. Signal handlers may call it.
         """
         self._stop_asked = True
 
     def _stopped(self) -> bool:
         return self._stop_asked
 
-    def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
-        """Trains until all steps are done or `stop` is called, and saves last.safetensors.
+    def finish(self) -> None:
+        """Ends `fit` after its present step, as if a limit was reached. Callbacks may call it."""
+        self._finish_asked = True
 
-        Args:
-            report: called every `log_every` steps and after each validation.
+    def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
+        """The mean loss and metrics over batches, by name, weighted by `weight_of`.
 
         Raises:
-            FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
-            OSError: a file cannot be written, or a different trainer is writing to the folder.
-            ValueError: a file in the folder is a symbolic link.
+            ValueError: there is no batch.
         """
-        # A loss that is not finite raises an error, which says more than NumPy's warnings.
-        with np.errstate(over="ignore", invalid="ignore"), self.folder.locked():
-            if self._saved is None and self.folder.is_used():
-                self._unwritten = []
-            return self._run(report)
+        return mean_values(self._evaluated(), self.loss, batches, self.metrics)
 
-    def _run(self, report: Callable[[Progress], None]) -> Summary:
-        options, began, first_step = self.options, time.perf_counter(), self.step
-        losses: list[Tensor] = []
-        characters, seconds = 0, 0.0
-        while self.step < options.steps and not self._stopped():
-            tick = time.perf_counter()
-            (lr,) = self._schedule.get_last_lr()
-            try:
-                loss, size = self._train_on(next(self._batches))
-            except Exception:
-                self._batches.position -= 1  # so that a checkpoint saved from now on is consistent
-                raise
-            losses.append(loss)
-            characters += size
-            seconds += time.perf_counter() - tick
-            validating = self.step % options.validate_every == 0 or self.step == options.steps
-            if not (validating or self._stopped() or self.step % options.log_every == 0):
-                continue
-            tick = time.perf_counter()
-            mean_loss = self._finite(sum(loss.item() for loss in losses) / len(losses))
-            seconds += time.perf_counter() - tick  # the device may finish the steps only now
-            validation_loss = self._validate() if validating else None
-            step_seconds = (time.perf_counter() - began) / (self.step - first_step)
-            progress = Progress(
-                step=self.step,
-                epoch=self._batches.epoch,
-                loss=mean_loss,
-                bits=nats_to_bits(mean_loss),
-                lr=lr,
-                characters_per_second=characters / seconds,
-                validation_loss=validation_loss,
-                validation_bits=None if validation_loss is None else nats_to_bits(validation_loss),
-                seconds_left=step_seconds * (options.steps - self.step),
-            )
-            losses, characters, seconds = [], 0, 0.0
-            self._write(json.dumps(asdict(progress)) + "\n")
-            if validation_loss is not None:
-                self._save(validation_loss)
-            report(progress)
-        if self._stopped():
-            self._save()
-            self._stop_asked = False
-        return Summary(
-            step=self.step,
-            finished=self.step >= options.steps,
-            seconds=time.perf_counter() - began,
-            best=self.best,
-            plot=plot_metrics(self.metrics_path, self.plot_path),
-        )
+    def _evaluated(self) -> Any:
+        """What is validated: the averaged model, if there is one."""
+        return self.averaged.module if self.averaged is not None and self.step else self.model
 
-    def _train_on(self, batch: TextBatch) -> tuple[Tensor, int]:
-        """One step of truncated backpropagation. Returns the loss, on its device, and the number of characters read."""
-        loss, state = self.model.loss(*on_device_of(self.model, batch), None if batch.first else self._state)
-        self._optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm_(self.model.parameters(), self.options.clip)
-        self._optimizer.step()
-        self._schedule.step()
-        self._state = tuple(part.detach() for part in state)
-        return loss.detach(), batch.inputs.size
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is not None:
+                method(self, *arguments)
 
-    def _finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.step}: training diverged; try a smaller lr than {self.options.lr}"
-            )
-        return loss
+    def _stateful_callbacks(self) -> list[Any]:
+        return [callback for callback in self.callbacks if hasattr(callback, "state_dict")]
 
-    def _validate(self) -> float | None:
-        """The validation loss; None if the run was stopped before the end of the validation."""
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-        def raise_if_stopped() -> None:
-            if self._stopped():
-                raise _StoppedError
-
-        try:
-            return self._finite(evaluate(self.model, self._validation, before_window=raise_if_stopped))
-        except _StoppedError:
-            return None
-
-    def _write(self, line: str) -> None:
-        """Appends a line to metrics.jsonl, or keeps it while the file is still that of an earlier run."""
-        if self._unwritten is not None:
-            self._unwritten.append(line)
-            return
-        with naming_errors(self.metrics_path), open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(line)
-
-    def _save(self, validation_loss: float | None = None) -> None:
-        better = validation_loss is not None and (self.best is None or validation_loss < self.best)
-        if better:
-            self.best = validation_loss
-        checkpoint = self.checkpoint()
-        if self._unwritten is not None:
-            self.folder.replace(checkpoint, self._text, "".join(self._unwritten))
-            self._unwritten = None
-        else:
-            if self._saved is None:
-                self.folder.keep_text(self._text)
-            self.folder.save(checkpoint, better)
-        self._saved = checkpoint.step
+    @property
+    def saved(self) -> int | None:
+        """The step of the checkpoint in the folder; None until this run has saved one."""
+        return self._saved
 
     def checkpoint(self) -> Checkpoint:
         """The present state of the run."""
         return Checkpoint(
-            options=self.options,
-            vocabulary=self.vocabulary,
-            text_digest=self._digest,
-            sources=self._sources,
+            about=self.about,
             step=self.step,
+            epoch=self.epoch,
+            batch=self.batch,
+            seconds=self.seconds,
             best=self.best,
             random_state=random_state(),
             weights=dict(self.model.state_dict()),
-            optimizer=self._optimizer.state_dict(),
-            schedule=self._schedule.state_dict(),
-            state=[part.cpu().numpy() for part in self._state or ()],
+            average={} if self.averaged is None else dict(self.averaged.state_dict()),
+            optimizer=self.optimizer.state_dict(),
+            schedule={} if self.schedule is None else self.schedule.state_dict(),
+            carry=mapped(lambda part: part.cpu().numpy() if isinstance(part, Tensor) else part, self._carry),
+            callbacks=[[type(each).__name__, each.state_dict()] for each in self._stateful_callbacks()],
         )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint of a run with the same model, optimizer, schedule and callbacks.
+
+        Raises:
+            ValueError: the checkpoint is of a different run.
+        """
+        stateful = self._stateful_callbacks()
+        for what, mine, given in (
+            ("a schedule", self.schedule is not None, bool(checkpoint.schedule)),
+            ("an average of its weights", self.averaged is not None, bool(checkpoint.average)),
+            ("these callbacks", [type(each).__name__ for each in stateful], [name for name, _ in checkpoint.callbacks]),
+        ):
+            if mine != given:
+                raise ValueError(f"the run and the trainer differ in whether they have {what}")
+        self.model.load_state_dict(checkpoint.weights)
+        own_groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        if _without_rates(self.optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
+            raise ValueError("the optimizer's settings are not those of the run")
+        if self.schedule is not None:
+            self.schedule.load_state_dict(checkpoint.schedule)
+        if self.averaged is not None:
+            self.averaged.load_state_dict(checkpoint.average)
+        for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True):
+            callback.load_state_dict(state)
+        self._carry = _as_carry(checkpoint.carry, device_of(self.model))
+        set_random_state(checkpoint.random_state)
+        self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
+        self.best, self.seconds, self._saved = checkpoint.best, checkpoint.seconds, checkpoint.step
+
+
+def _as_carry(stored: Any, device: Device) -> Any:
+    """What was carried, with tensors in tuples in place of arrays in lists."""
+    if isinstance(stored, list):
+        return tuple(_as_carry(part, device) for part in stored)
+    if isinstance(stored, dict):
+        return {name: _as_carry(part, device) for name, part in stored.items()}
+    return tensor(stored, device=device) if isinstance(stored, np.ndarray) else stored
 
 
 def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in group.items() if name != "lr"} for group in groups]
-
-
-def _shapes_and_dtypes(state: State | None) -> list[tuple[Any, ...]]:
-    return [(part.shape, part.dtype) for part in state or ()]
+    return [{name: value for name, value in group.items() if name not in ("lr", "initial_lr")} for group in groups]
 
 
 class _StoppedError(Exception):

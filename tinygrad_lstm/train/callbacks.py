@@ -1,0 +1,83 @@
+"""Callbacks: plain objects with methods that a `Trainer` calls by their names."""
+
+from typing import Any, Protocol
+
+from .progress import Progress, Summary
+
+__all__ = ["Callback", "EarlyStopping"]
+
+
+class Callback(Protocol):
+    """The methods that a callback may have, each of them optional.
+
+    One with `state_dict` and `load_state_dict` is saved in checkpoints. It is not needed as a base class.
+    """
+
+    def on_start(self, trainer: Any) -> None:
+        """Called when `fit` begins."""
+
+    def on_step(self, trainer: Any) -> None:
+        """Called after each step of the optimizer."""
+
+    def on_report(self, trainer: Any, progress: Progress) -> None:
+        """Called with each report, after it and the checkpoint, if it is due, are written."""
+
+    def on_validation(self, trainer: Any, progress: Progress) -> None:
+        """Called after each validation, before the checkpoint is saved."""
+
+    def on_end(self, trainer: Any, summary: Summary) -> None:
+        """Called when `fit` ends, unless by an error."""
+
+
+class EarlyStopping:
+    """A callback that ends the run when a value of the validation has not improved for some validations.
+
+    Args:
+        patience: the number of validations in a row without an improvement after which the run ends.
+        metric: the name of the value.
+        mode: "min" if lower is better, "max" if higher is.
+
+    Raises:
+        ValueError: `patience` is below 1, or `mode` is invalid.
+
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Linear(1, 1)
+    >>> trainer = tg.train.Trainer(
+    ...     model,
+    ...     lambda model, batch, carry: (model(batch).square().mean(), None),
+    ...     tg.optim.SGD(model.parameters(), lr=0.0),
+    ...     callbacks=[tg.train.EarlyStopping(patience=3)],
+    ... )
+    >>> trainer.fit([tg.ones(1)], validation=[tg.ones(1)], epochs=100).epoch
+    4.0
+    """
+
+    def __init__(self, patience: int = 10, metric: str = "loss", mode: str = "min") -> None:
+        if patience < 1:
+            raise ValueError(f"EarlyStopping: expected patience to be at least 1, got {patience}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"EarlyStopping: expected mode to be 'min' or 'max', got {mode!r}")
+        self.patience, self.metric, self.mode = patience, metric, mode
+        self.best: float | None = None
+        self.without_improvement = 0
+
+    def on_validation(self, trainer: Any, progress: Progress) -> None:
+        if self.metric not in progress.validation:
+            raise ValueError(
+                f"EarlyStopping: there is no {self.metric!r} in the validation; it has {', '.join(progress.validation)}"
+            )
+        value = progress.validation[self.metric]
+        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+            self.best, self.without_improvement = value, 0
+        else:
+            self.without_improvement += 1
+        if self.without_improvement >= self.patience:
+            trainer.finish()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value and the number of validations since."""
+        return {"best": self.best, "without_improvement": self.without_improvement}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a state from `state_dict`."""
+        self.best, self.without_improvement = state["best"], int(state["without_improvement"])

@@ -1,0 +1,88 @@
+"""When a run ends, and what it measures of itself."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from .._tensor import Tensor
+
+__all__ = ["Limits", "Recent", "Stopwatch"]
+
+
+class Run(Protocol):
+    """The position of a run."""
+
+    step: int
+    epoch: int
+    seconds: float
+    accumulate: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends; totals from its first step."""
+
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+
+    def reached(self, trainer: Run) -> bool:
+        return (
+            (self.epochs is not None and trainer.epoch >= self.epochs)
+            or (self.steps is not None and trainer.step >= self.steps)
+            or (self.minutes is not None and trainer.seconds >= 60 * self.minutes)
+        )
+
+    def seconds_left(self, trainer: Run, call: "Stopwatch", batches: int | None) -> float | None:
+        """The time until the first limit, as far as it is known."""
+        steps = [] if self.steps is None else [self.steps]
+        if self.epochs is not None and batches is not None:
+            steps.append(self.epochs * math.ceil(batches / trainer.accumulate))
+        left = [call.seconds_a_step(trainer.step) * (number - trainer.step) for number in steps]
+        if self.minutes is not None:
+            left.append(60 * self.minutes - trainer.seconds)
+        return max(0.0, min(left)) if left else None
+
+
+class Stopwatch:
+    """The time of a call of `fit`."""
+
+    def __init__(self, step: int, seconds_before: float) -> None:
+        self._step, self._before = step, seconds_before
+        self._began = time.perf_counter()
+
+    def taken(self) -> float:
+        return time.perf_counter() - self._began
+
+    def seconds(self) -> float:
+        """The time of the run, with that before this call."""
+        return self._before + self.taken()
+
+    def seconds_a_step(self, step: int) -> float:
+        return self.taken() / max(1, step - self._step)
+
+
+class Recent:
+    """The steps since the last report."""
+
+    def __init__(self) -> None:
+        self._last = math.nan
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._losses: list[Tensor] = []
+        self._weight, self.seconds = 0, 0.0
+
+    def add(self, loss: Tensor, weight: int) -> None:
+        self._losses.append(loss)
+        self._weight += weight
+
+    def mean_loss(self) -> float:
+        """The mean of the losses, which are read from the device; that of the last report if there are none."""
+        if self._losses:
+            self._last = sum(loss.item() for loss in self._losses) / len(self._losses)
+        return self._last
+
+    def per_second(self) -> float:
+        return self._weight / self.seconds

@@ -1,0 +1,260 @@
+"""Training a character model on a text."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
+from ..mode import no_grad
+from ..optim import Adam
+from ..random import manual_seed
+from .folder import RunFolder, digest, encoded_text
+from .options import TrainingOptions
+from .progress import Progress, Summary
+from .schedule import WarmupLinearDecay
+from .text_checkpoint import TextCheckpoint, about_text
+from .text_evaluation import LanguageModel, text_loss, windows_of
+from .trainer import Trainer
+
+__all__ = ["TextTrainer"]
+
+M = TypeVar("M", bound=LanguageModel)
+
+
+class TextTrainer(Generic[M]):
+    """A run: a model, a text, and a folder that holds its checkpoints, its text and its metrics (`RunFolder`).
+
+    Use `start` or `resume` to make one. Losses are in nats a character.
+    """
+
+    def __init__(
+        self,
+        model: M,
+        text: str,
+        options: TrainingOptions,
+        out: str | Path,
+        vocabulary: Vocabulary,
+        sources: list[str],
+    ) -> None:
+        if len(text) < characters_needed(options.batch, options.seq_len):
+            raise ValueError(
+                f"the text has {len(text)} characters; seq-len {options.seq_len} and batch {options.batch} need at "
+                f"least {characters_needed(options.batch, options.seq_len)}: give more text, or make them smaller"
+            )
+        self.model = model
+        self.options = options
+        self.vocabulary = vocabulary
+        self.folder = RunFolder(out, text)
+        training, validation = split_text(text)
+        self._batches = TextBatches(vocabulary.encode(training), options.batch, options.seq_len)
+        self._validation = windows_of(vocabulary.encode(validation))
+        optimizer = Adam(model.parameters(), lr=options.lr)
+        self._schedule = WarmupLinearDecay(optimizer, options)
+        self.trainer = Trainer(
+            model,
+            text_loss,
+            optimizer,
+            self._schedule,
+            out=self.folder,
+            clip=options.clip,
+            seed=None,
+            about=about_text(options, vocabulary, digest(encoded_text(text)), sources),
+        )
+
+    @classmethod
+    def start(
+        cls,
+        make_model: Callable[[int, TrainingOptions], M],
+        text: str,
+        options: TrainingOptions,
+        out: str | Path,
+        sources: Iterable[str] = (),
+        vocabulary: Vocabulary | None = None,
+    ) -> "TextTrainer[M]":
+        """A new run. Its first checkpoint replaces the files of an earlier run in the folder.
+
+        Args:
+            make_model: called with the size of the vocabulary and the options; uses the library's random generator.
+            text: its last tenth is used for validation.
+            options: the options of the model and its training.
+            out: the folder, which is made if it does not exist.
+            sources: the paths of the text, stored in the checkpoints.
+            vocabulary: the characters that the model knows; by default those of the text.
+
+        Raises:
+            ValueError: the text is too short for the options, or has a character that is not in `vocabulary`.
+            OSError: the folder cannot be made or written.
+        """
+        vocabulary = vocabulary or Vocabulary(text)
+        manual_seed(options.seed)
+        trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
+        trainer.folder.make()
+        return trainer
+
+    @classmethod
+    def resume(
+        cls,
+        make_model: Callable[[int, TrainingOptions], M],
+        text: str,
+        checkpoint: TextCheckpoint,
+        out: str | Path,
+        steps: int | None = None,
+    ) -> "TextTrainer[M]":
+        """Continues the run of a checkpoint, as if it had never stopped.
+
+        Args:
+            make_model: called with the size of the vocabulary and the options, as for `start`.
+            text: the text that the run was started with.
+            checkpoint: the run's last checkpoint.
+            out: the folder; lines of its metrics.jsonl from after the checkpoint are removed.
+            steps: a new total number of steps; by default that of the run.
+
+        Raises:
+            ValueError: the text is different, the run has done all its steps, the folder has a different run, or the
+                contents of the checkpoint or of metrics.jsonl are invalid.
+            OSError: the folder cannot be made or written, or a different trainer is writing to it.
+        """
+        options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
+        if checkpoint.step >= options.steps:
+            raise ValueError(f"the run has done {checkpoint.step} steps already; give it more than that in all")
+        if digest(encoded_text(text)) != checkpoint.text_digest:
+            raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
+        with checkpoint.blamed():
+            model = make_model(len(checkpoint.vocabulary), options)
+            run = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
+            run._restore(checkpoint)
+        run.folder.make()
+        with run.folder.locked():
+            _check_same_run(run.folder, checkpoint)
+            run.folder.complete()
+            run.folder.keep_text()
+            run.folder.rewind(checkpoint.step)
+        return run
+
+    def _restore(self, checkpoint: TextCheckpoint) -> None:
+        """Restores the state of the checkpoint's run.
+
+        Raises:
+            ValueError: no run with these options can have this state. (Invalid types may raise other errors.)
+        """
+        step, optimizer = checkpoint.step, checkpoint.optimizer
+        expected = self._schedule.state_dict()
+        self.trainer.restore(checkpoint)
+        counters = [int(value) for name, value in optimizer["state"].items() if name.endswith(".step")]
+        learning = sum(parameter.requires_grad for parameter in self.model.parameters())
+        if counters != [step] * (learning if step else 0):
+            raise ValueError(f"the optimizer does not stand at step {step}")
+        rates = [group["lr"] for group in optimizer["param_groups"]]
+        if checkpoint.schedule != {**expected, "last_epoch": step, "lrs": rates}:
+            raise ValueError(f"the schedule does not stand at step {step}")
+        if divmod(step, len(self._batches)) != (checkpoint.epoch, checkpoint.batch):
+            raise ValueError(f"the text does not stand at step {step}")
+        if _shapes_and_dtypes(checkpoint.carry) != self._shapes_and_dtypes_of_states(checkpoint.batch > 0):
+            raise ValueError("the state is not one of this model")
+
+    def _shapes_and_dtypes_of_states(self, carried: bool) -> list[tuple[Any, ...]]:
+        """Those of the state that a batch passes on; empty if none is passed on, as after an epoch."""
+        if not carried:
+            return []
+        ids = np.zeros((1, self.options.batch), np.int64)
+        # Weights that are not finite are not an error here; the loss will show them.
+        with np.errstate(over="ignore", invalid="ignore"), self.model.evaluating(), no_grad():
+            _, state = text_loss(self.model, TextBatch(ids, ids, True), None)
+        return _shapes_and_dtypes(state)
+
+    @property
+    def step(self) -> int:
+        """The number of steps done."""
+        return self.trainer.step
+
+    @property
+    def saved(self) -> int | None:
+        """The step of the checkpoint in `last_path`; None until this run has saved one."""
+        return self.trainer.saved
+
+    @property
+    def best(self) -> float | None:
+        """The lowest validation loss so far."""
+        return self.trainer.best
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def last_path(self) -> Path:
+        """The path of the checkpoint of the last validation, or of the end."""
+        return self.folder.last
+
+    @property
+    def best_path(self) -> Path:
+        """The path of the checkpoint with the lowest validation loss."""
+        return self.folder.best
+
+    @property
+    def metrics_path(self) -> Path:
+        """The file to which each report is written as a line of JSON."""
+        return self.folder.metrics
+
+    @property
+    def plot_path(self) -> Path:
+        """The path of the loss curve."""
+        return self.folder.plot
+
+    def stop(self) -> None:
+        """Lets `run` save and return after its present step. A validation is cancelled.
+
+        If called before `run`, that `run` stops at once, and the one after it continues. Signal handlers may call it.
+        """
+        self.trainer.stop()
+
+    def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
+        """Trains until all steps are done or `stop` is called, and saves last.safetensors.
+
+        Args:
+            report: called every `log_every` steps and after each validation.
+
+        Raises:
+            FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
+            OSError: a file cannot be written, or a different trainer is writing to the folder.
+            ValueError: a file in the folder is a symbolic link.
+        """
+        options = self.options
+        self.trainer.callbacks = [_Report(report)]
+        return self.trainer.fit(
+            self._batches,
+            self._validation,
+            steps=options.steps,
+            validate_every=options.validate_every,
+            log_every=options.log_every,
+        )
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The callback that passes reports on."""
+
+    report: Callable[[Progress], None]
+
+    def on_report(self, trainer: Any, progress: Progress) -> None:
+        self.report(progress)
+
+
+def _check_same_run(folder: RunFolder, checkpoint: TextCheckpoint) -> None:
+    """Raises ValueError if the folder has a run, and the checkpoint is of a different one."""
+    if checkpoint.path == folder.last or not folder.last.exists():
+        return
+    here = TextCheckpoint.load(folder.last)
+    if (replace(here.options, steps=1), here.text_digest) != (
+        replace(checkpoint.options, steps=1),
+        checkpoint.text_digest,
+    ):
+        raise ValueError(f"{folder.path}: holds a different run than the one to resume")
+
+
+def _shapes_and_dtypes(state: Any) -> list[tuple[Any, ...]]:
+    return [(part.shape, str(part.dtype)) for part in state or ()]

@@ -1,0 +1,64 @@
+"""The protocol of language models, and their evaluation on a text."""
+
+import math
+from typing import Any, Protocol, TypeAlias
+
+from .._tensor import Tensor, tensor
+from ..data.text import Ids, TextBatch, TextBatches
+from .evaluation import Trainable, device_of, mean_values
+
+__all__ = ["LanguageModel", "State", "evaluate", "nats_to_bits", "text_loss", "windows_of"]
+
+State: TypeAlias = tuple[Tensor, ...]
+
+
+class LanguageModel(Trainable, Protocol):
+    """A module whose loss takes and returns a state, such as `tinygrad_lstm.models.CharLM`."""
+
+    def loss(self, ids: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
+
+
+def nats_to_bits(nats: float) -> float:
+    """A cross-entropy in bits."""
+    return nats / math.log(2)
+
+
+def text_loss(model: LanguageModel, batch: TextBatch, carry: State | None) -> tuple[Tensor, State]:
+    """The loss of a batch, and the state after it. A batch of fewer streams than before continues the last of them."""
+    state = None
+    if carry is not None and not batch.first:
+        streams = batch.inputs.shape[1]
+        state = carry if carry[0].shape[1] == streams else tuple(part[:, -streams:] for part in carry)
+    device = device_of(model)
+    return model.loss(tensor(batch.inputs, device=device), tensor(batch.targets, device=device), state)
+
+
+def windows_of(ids: Ids, batch: int = 32, seq_len: int = 64) -> list[TextBatch]:
+    """A text in batches of at most `batch` streams, in which each character except the first is a target once.
+
+    Raises:
+        ValueError: the text is shorter than two characters.
+    """
+    predicted = len(ids) - 1
+    if predicted < 1:
+        raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
+    streams = max(1, min(batch, predicted // seq_len))
+    windows = list(TextBatches(ids, streams, min(seq_len, predicted)))
+    rest = ids[predicted // streams * streams :]
+    # The rest after equal streams continues the last of them.
+    return [*windows, *([TextBatch(rest[:-1, None], rest[1:, None], False)] if len(rest) > 1 else [])]
+
+
+def evaluate(model: LanguageModel, ids: Ids, batch: int = 32, seq_len: int = 64) -> float:
+    """The mean cross-entropy, in nats a character, of each character of a text given all characters before it.
+
+    A long text is read as a batch of `batch` streams, each of which starts without a state.
+
+    Args:
+        model: is in evaluation mode meanwhile.
+        ids: the text's characters as integers (n,), n at least 2; all except the first are predicted.
+
+    Raises:
+        ValueError: the text is shorter than two characters.
+    """
+    return mean_values(model, text_loss, windows_of(ids, batch, seq_len), {})["loss"]

@@ -1,8 +1,7 @@
-"""Batches of an epoch, and means over them."""
+"""Means over batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 from tinygrad_lstm.backends.base import HostArray
@@ -12,7 +11,7 @@ from ..device import Device
 from ..func.trees import mapped
 from ..mode import no_grad
 
-__all__ = ["Loss", "Metric", "Trainable", "batches_from", "detached", "device_of", "mean_values", "weight_of"]
+__all__ = ["Loss", "Metric", "Trainable", "detached", "device_of", "mean_values", "weight_of"]
 
 
 class Trainable(Protocol):
@@ -35,12 +34,6 @@ Metric: TypeAlias = Callable[[Any, Any], Any]
 def weight_of(batch: Any) -> int:
     """The number of items of which a batch's loss is the mean: its attribute `weight`; 1 if it has none."""
     return getattr(batch, "weight", 1)
-
-
-def batches_from(batches: Iterable[Any], epoch: int, start: int) -> Iterator[Any]:
-    """The batches of an epoch, from a position on."""
-    of_epoch = getattr(batches, "epoch", None)
-    return iter(of_epoch(epoch, start)) if callable(of_epoch) else islice(batches, start, None)
 
 
 def device_of(model: Trainable) -> Device:

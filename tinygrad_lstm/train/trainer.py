@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from .._tensor import Tensor, tensor
+from ..data.batches import batches_from
 from ..device import Device
 from ..func.trees import mapped
 from ..metrics import plot_metrics
@@ -21,7 +22,7 @@ from ..optim.lr_scheduler import LRScheduler
 from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
 from .checkpoint import Checkpoint
-from .evaluation import Loss, Metric, Trainable, batches_from, detached, device_of, mean_values, weight_of
+from .evaluation import Loss, Metric, Trainable, detached, device_of, mean_values, weight_of
 from .folder import RunFolder
 from .limits import Limits, Recent, Stopwatch
 from .progress import Progress, Summary

@@ -108,7 +108,7 @@ def test_a_checkpoint_that_asks_for_more_than_it_holds(
     """Every command that makes a model of it refuses at once, in little memory."""
     saved = TextCheckpoint.load(runs[0] / "last.safetensors")
     path = tmp_path / "last.safetensors"
-    replace(saved, options=replace(saved.options, steps=40, **wrong)).save(path)
+    saved.with_options(replace(saved.options, steps=40, **wrong)).save(path)
 
     import resource
 

@@ -151,10 +151,10 @@ cli.main()
 @needs_signals
 def test_a_second_ctrl_c_quits_and_says_what_is_saved(runs: tuple[Path, str], book: Path, tmp_path: Path) -> None:
     for arguments, said in (
-        (["--data", book, "--out", tmp_path, *TINY], "quit at step 1; nothing is saved\n"),
+        (["--data", book, "--out", tmp_path, *TINY], "quit at step 0; nothing is saved\n"),
         (
             ["--resume", "--steps", 50, "--out", runs[0]],
-            f"quit at step 31; step 30 is saved in {runs[0] / 'last.safetensors'}\n",
+            f"quit at step 30; step 30 is saved in {runs[0] / 'last.safetensors'}\n",
         ),
     ):
         process = popen("train", *arguments, command=[sys.executable, "-c", WAITING])
@@ -280,7 +280,9 @@ def test_what_a_checkpoint_names_is_not_opened(runs: tuple[Path, str], tmp_path:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     contents = checkpoint_file.load(runs[0] / "last.safetensors")
-    checkpoint_file.save(theirs / "last.safetensors", {**contents, "sources": [str(secret)]})
+    checkpoint_file.save(
+        theirs / "last.safetensors", {**contents, "about": {**contents["about"], "sources": [str(secret)]}}
+    )
     page = tmp_path / "page.html"
     hint = f"--data, which was {str(secret)!a}"
     message = fail("train", "--resume", "--steps", 40, "--out", theirs)

@@ -241,7 +241,7 @@ def test_sizes_are_compared_before_a_model_of_them_is_made(checkpoint: Path, wro
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=fault):
-            CharLM.load(replace(saved, options=replace(saved.options, **wrong)))  # type: ignore[arg-type]
+            CharLM.load(saved.with_options(replace(saved.options, **wrong)))  # type: ignore[arg-type]
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -331,4 +331,4 @@ def test_options_that_the_weights_contradict_make_no_model(cell: str, changed: d
     loaded = CharLM.load(saved)
     assert loaded.cell == cell and evaluate(loaded, saved.vocabulary.encode(text)) > 0
     with pytest.raises(ValueError, match=r"its contents are invalid \(the options "):
-        CharLM.load(replace(saved, options=replace(saved.options, **changed)))
+        CharLM.load(saved.with_options(replace(saved.options, **changed)))

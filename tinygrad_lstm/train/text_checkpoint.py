@@ -1,8 +1,8 @@
 """The checkpoint of a character model's run."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from ..data.text import Vocabulary
 from .checkpoint import Checkpoint
@@ -49,6 +49,10 @@ class TextCheckpoint(Checkpoint):
     def sources(self) -> list[str]:
         """The paths of the text, only to be shown: they are not opened. Empty for Python's manual."""
         return list(self.about["sources"])
+
+    def with_options(self, options: TrainingOptions) -> Self:
+        """The same checkpoint with different options."""
+        return replace(self, about={**self.about, "options": asdict(options)})
 
     def check_about(self) -> None:
         about = self.about

@@ -113,10 +113,10 @@ def test_tables(text: str, columns: tuple[str, ...], rows: list[object], tmp_pat
     [
         (b"", "it has no numbers"),
         (b"a,b\n", "it has no numbers"),
-        (b"1,2\n1,\n", "line 2: expected a number, got ''"),
+        (b"1,2\n1,\n", "line 2, column 2: expected a number, got ''"),
         (b"1,2\n1\n", "line 2 has 1 columns, and the first has 2"),
         (b"\xff\xfe", "of no known kind; expected .npy, .npz, .csv or .wav"),
-        (b"1\n" + b"9" * 200, "line 2: expected a number"),
+        (b"1\n" + b"9" * 200, "line 2, column 1: expected a number"),
     ],
 )
 def test_tables_that_are_refused(content: bytes, message: str, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_table(head: Path, tmp_path: Path, expected: list[np.ndarray]) -> None
             "--out: expected a file that ends in .npz, or NAME=y.csv for one of y.0, sum, got y.csv",
         ),
         (["--input", "cut.npy"], "cut.npy: its shape (4, 3) does not have the 11 elements that are there"),
-        (["--input", "words.csv"], "words.csv: line 2: expected a number, got 'two'"),
+        (["--input", "words.csv"], "words.csv: line 2, column 2: expected a number, got 'two'"),
         (["--input", "ragged.csv"], "ragged.csv: line 2 has 2 columns, and the first has 3"),
         (["--input", "x.npy", "--state", "h0"], "--state: expected the names of an input and an output"),
     ],

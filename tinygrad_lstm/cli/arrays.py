@@ -2,8 +2,6 @@
 
 import csv
 import io
-import re
-from array import array as numbers_of
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,13 @@ from ..io.atomic import write_atomically
 from ..io.errors import ContentError, naming_file, shown
 from ..io.formats import NPY_MAGIC, ZIP
 from ..io.npz_file import read_npy, read_npz, write_npy, write_npz
-from .wav import RIFF, read_wav
+from ..io.tables import parse_table
+from ..io.wav import RIFF, read_wav
 
 __all__ = ["ENDINGS", "FileArray", "read_arrays", "write_arrays"]
 
 ENDINGS = (".npy", ".npz", ".csv")
 """The endings of files that `write_arrays` writes."""
-_LONGEST_CELL = 100
-INTEGER = re.compile(r"\s*[-+]?\d{1,15}\s*")  # a float has these exactly
 
 
 @dataclass(frozen=True)
@@ -78,52 +75,11 @@ def _channel(path: Path, sound: HostArray, channel: int | None) -> HostArray:
 def _read_csv(path: Path) -> FileArray:
     with naming_file(path):
         try:
-            text = read_file(path).decode("utf-8-sig")
+            table = parse_table(read_file(path))
         except UnicodeDecodeError as error:
             raise ContentError("of no known kind; expected .npy, .npz, .csv or .wav") from error
-        return _table(text)
-
-
-def _table(text: str) -> FileArray:
-    """The table of a .csv file; the first of comma, semicolon and tab that its first line has separates columns."""
-    first = re.sub('"[^"]*"', "", next((line for line in text.splitlines() if line.strip()), ""))
-    separator = next((each for each in ",;\t" if each in first), ",")
-    columns: tuple[str, ...] = ()
-    values, width, of_integers = numbers_of("d"), 0, True
-    rows = csv.reader(io.StringIO(text), delimiter=separator)
-    try:
-        for cells in rows:
-            if not any(cell.strip() for cell in cells):
-                continue
-            found = [_number(cell) for cell in cells]
-            if not width:
-                width = len(cells)
-                if None in found:
-                    columns = tuple(cell.strip() for cell in cells)
-                    continue
-            if len(cells) != width:
-                raise ContentError(f"line {rows.line_num} has {len(cells)} columns, and the first has {width}")
-            for cell, number in zip(cells, found, strict=True):
-                if number is None:
-                    raise ContentError(f"line {rows.line_num}: expected a number, got {shown(cell)}")
-                values.append(number)
-                of_integers = of_integers and INTEGER.fullmatch(cell) is not None
-    except csv.Error as error:
-        raise ContentError(f"line {rows.line_num}: {error}") from error
-    if not values:
-        raise ContentError("it has no numbers")
-    table: HostArray = np.frombuffer(values, np.float64).reshape(-1, width)
-    table = table.astype(np.int64) if of_integers else table
-    return FileArray(table[:, 0] if width == 1 else table, columns)
-
-
-def _number(cell: str) -> float | None:
-    if len(cell) > _LONGEST_CELL:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    array: HostArray = table.numbers.astype(np.int64) if table.integers else table.numbers
+    return FileArray(array[:, 0] if array.shape[1] == 1 else array, table.columns)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, HostArray]) -> None:

@@ -2,7 +2,9 @@
 
 from .. import _public
 from .batches import prefetched as prefetched
+from .labelled import LabelledSequences as LabelledSequences
 from .long_lag import *
+from .reading import *
 from .sequences import *
 from .standardization import *
 from .text import *

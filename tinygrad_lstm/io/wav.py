@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 
 from ..files import read_file
-from ..io.errors import ContentError, naming_file
+from .errors import ContentError, naming_file
 
 __all__ = ["RIFF", "read_wav"]
 

@@ -1,0 +1,202 @@
+"""Reading labelled sequences from files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+
+from ..files import open_file, read_file
+from ..io.errors import ContentError, naming_file, shown
+from ..io.npz_file import read_npy, read_npz
+from ..io.tables import parse_table
+from ..io.wav import read_wav
+from .labelled import LabelledSequences, sequences_of_table
+
+__all__ = ["read_sequences"]
+
+PARQUET = (".parquet", ".pq")
+
+
+def read_sequences(
+    source: str | Path | Mapping[str, Any], target: str | None = None, id: str | None = None, time: str | None = None
+) -> LabelledSequences:
+    """Reads sequences, and a target for each, from a table, arrays or sounds.
+
+    - **A table**: a .csv file, a Parquet file (which needs pyarrow), a DataFrame, or a dict of columns. It is *long* if
+      `id` or `time` is given: each row is a step, and the columns except `id`, `time` and `target` are the features.
+      Otherwise it is *wide*: each row is a sequence of one feature, and empty cells at its end make it shorter.
+    - **An .npz file**: an array "x", (N, T, F) or (N, T), with the steps of each sequence in "lengths" if they are not
+      all T; or an array (T, F) for each sequence. The targets are the array `target`, by default "y".
+    - **An .npy file**: sequences without targets, (N, T, F) or (N, T).
+    - **A folder**: the .wav files in each of its folders, whose names are the targets; or .wav files, without targets.
+
+    Args:
+        source: the path of a file or folder, or the columns of a table by name.
+        target: the name of the column, or array, of the targets.
+        id: the column that says which sequence a row belongs to. Without it, a long table is one sequence.
+        time: the column of the times, in whose order the rows of a sequence must be. They are numbers or dates.
+
+    Raises:
+        OSError: a file is not there or cannot be read.
+        ImportError: the file needs a package that is not installed.
+        ValueError: a column is missing; a sequence is empty, has NaN or a different width, has several targets, or is
+            not in the order of time; or a file is damaged. The message says in which row and column.
+
+    >>> table = {"who": ["a", "a", "b"], "x": [1.0, 2.0, 3.0], "label": ["up", "up", "down"]}
+    >>> read = read_sequences(table, target="label", id="who")
+    >>> [sequence.tolist() for sequence in read.sequences], read.targets.tolist(), read.names
+    ([[[1.0], [2.0]], [[3.0]]], ['up', 'down'], ['a', 'b'])
+    """
+    if not isinstance(source, str | Path):
+        with naming_file("read_sequences"):
+            return sequences_of_table(source, target, id, time, lambda row: f"row {row}")
+    path = Path(source)
+    with naming_file(path):
+        if path.suffix.lower() in (".npz", ".npy") or path.is_dir():
+            if id is not None or time is not None:
+                raise ContentError("id and time are for tables, such as .csv files")
+            if path.suffix.lower() == ".npz":
+                return _of_npz(path, target)
+            if target is not None:
+                raise ContentError(f"it has no column {shown(target)}; target is for tables and .npz files")
+            return _of_folder(path) if path.is_dir() else _of_npy(path)
+        if path.suffix.lower() in PARQUET:
+            return sequences_of_table(_parquet(path), target, id, time, lambda row: f"row {row}")
+        return _of_csv(path, target, id, time)
+
+
+def _of_csv(path: Path, target: str | None, id: str | None, time: str | None) -> LabelledSequences:
+    strings = ["", *(name for name in (target, id, time) if name is not None)]
+    try:
+        table = parse_table(read_file(path), strings, blank=np.nan)
+    except UnicodeDecodeError as error:
+        raise ContentError("not a table: it is not UTF-8; expected .csv, .parquet, .npz, .npy or a folder") from error
+    of_numbers = iter(table.numbers.T)
+    columns: dict[str, Any] = {}
+    for place, name in enumerate(table.columns or map(str, range(table.numbers.shape[1]))):
+        column = table.strings[name] if name in table.strings else next(of_numbers)
+        if name in columns:
+            raise ContentError(f"two columns are called {shown(name)}")
+        if name or place:  # pandas writes its index as a first column without a name
+            columns[name] = column
+    return sequences_of_table(columns, target, id, time, lambda row: f"line {table.lines[row]}")
+
+
+def _parquet(path: Path) -> dict[str, HostArray]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(f"{path}: reading Parquet files needs pyarrow: pip install pyarrow") from error
+    with open_file(path) as file:
+        try:
+            table = pyarrow.parquet.read_table(file)
+        except pyarrow.ArrowException as error:
+            raise ContentError(f"not a Parquet file that can be read: {shown(str(error))}") from error
+    if len({*table.column_names}) < len(table.column_names):
+        raise ContentError("two columns have one name")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _of_npz(path: Path, target: str | None) -> LabelledSequences:
+    arrays = dict(read_npz(path))
+    name = "y" if target is None else target
+    if target is not None and target not in arrays:
+        raise ContentError(f"there is no array {shown(target)} for target; it has {', '.join(map(shown, arrays))}")
+    targets = arrays.pop(name, None)
+    if "x" in arrays:
+        sequences = _cut("x", arrays["x"], arrays.get("lengths"))
+        names = [f"row {number}" for number in range(len(sequences))]
+    else:
+        sequences, names = [_steps(f"the array {shown(key)}", array) for key, array in arrays.items()], list(arrays)
+    if not sequences:
+        raise ContentError("it has no sequences")
+    if targets is not None and (targets.ndim != 1 or len(targets) != len(sequences)):
+        raise ContentError(
+            f"the targets {shown(name)} have shape {targets.shape}; expected ({len(sequences)},), one for each sequence"
+        )
+    if targets is not None and targets.dtype.kind == "f" and (missing := np.flatnonzero(np.isnan(targets))).size:
+        raise ContentError(f"the target of {names[missing[0]]} is NaN")
+    return _checked(sequences, targets, names)
+
+
+def _of_npy(path: Path) -> LabelledSequences:
+    sequences = _cut("it", read_npy(path), None)
+    return _checked(sequences, None, [f"row {number}" for number in range(len(sequences))])
+
+
+def _cut(name: str, array: HostArray, lengths: HostArray | None) -> list[HostArray]:
+    """The sequences of an array (N, T, F) or (N, T)."""
+    if array.ndim not in (2, 3) or not len(array):
+        raise ContentError(f"{name} has shape {array.shape}; expected (N, T, F) or (N, T), with at least one sequence")
+    steps = array.shape[1]
+    lengths = np.full(len(array), steps) if lengths is None else lengths
+    if lengths.shape != (len(array),) or lengths.dtype.kind not in "iu":
+        raise ContentError(f"lengths has shape {lengths.shape} of {lengths.dtype}; expected {len(array)} integers")
+    for row, length in enumerate(lengths.tolist()):
+        if not 0 < length <= steps:
+            raise ContentError(f"row {row}: its length is {length}; expected 1 to {steps}")
+    return [_steps(f"row {row}", each[:length]) for row, (each, length) in enumerate(zip(array, lengths))]
+
+
+def _steps(name: str, array: HostArray) -> HostArray:
+    """A sequence (T, F) of float32, from (T, F) or (T,)."""
+    if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
+        raise ContentError(f"{name} has shape {array.shape} of {array.dtype}; expected numbers, (T, F) or (T,)")
+    with np.errstate(over="ignore"):
+        return (array if array.ndim == 2 else array[:, None]).astype(np.float32)
+
+
+def _of_folder(folder: Path) -> LabelledSequences:
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    loose, classes = _sounds(visible), [path for path in visible if path.is_dir()]
+    if loose and classes:
+        raise ContentError(f"it has {shown(loose[0].name)} beside folders; expected .wav files in a folder each class")
+    found = [(path, each.name) for each in classes for path in _sounds(sorted(each.iterdir()))]
+    if empty := [each.name for each in classes if each.name not in {name for _, name in found}]:
+        raise ContentError(f"its folder {shown(empty[0])} has no .wav files")
+    paths = loose or [path for path, _ in found]
+    if not paths:
+        raise ContentError("it has no .wav files, nor folders of them")
+    read = [read_wav(path) for path in paths]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    for name, (_, rate) in zip(names, read):
+        if rate != read[0][1]:
+            raise ContentError(f"{name}: {rate} samples a second; expected {read[0][1]}, as {names[0]} has")
+    return _checked(
+        [_steps(name, sound) for name, (sound, _) in zip(names, read)],
+        np.array([name for _, name in found]) if found else None,
+        names,
+        "channel",
+        read[0][1],
+    )
+
+
+def _sounds(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith(".")]
+
+
+def _checked(
+    sequences: list[HostArray],
+    targets: HostArray | None,
+    names: list[str],
+    feature: str = "feature",
+    rate: int | None = None,
+) -> LabelledSequences:
+    """The sequences, if none is empty, of a different width, or has numbers that are not finite."""
+    width = sequences[0].shape[1]
+    for name, sequence in zip(names, sequences):
+        if not sequence.size:
+            raise ContentError(f"{name}: the sequence is empty; expected at least one step of at least one feature")
+        if sequence.shape[1] != width:
+            raise ContentError(f"{name}: {sequence.shape[1]} {feature}s; expected {width}, as {names[0]} has")
+        if not (finite := np.isfinite(sequence)).all():
+            step, column = map(int, np.argwhere(~finite)[0])
+            raise ContentError(
+                f"{name}: {sequence[step, column]} at step {step} of {feature} {column}; expected finite numbers, of "
+                "float32"
+            )
+    return LabelledSequences(sequences, targets, [f"{feature} {number}" for number in range(width)], names, rate)

@@ -1,0 +1,104 @@
+"""Tables in .csv files: columns of numbers, and of strings."""
+
+import csv
+import io
+import re
+from array import array as numbers_of
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ContentError, shown
+
+__all__ = ["INTEGER", "Table", "parse_table"]
+
+INTEGER = re.compile(r"\s*[-+]?\d{1,15}\s*")  # a float has these exactly
+_LONGEST_CELL = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a .csv file."""
+
+    columns: tuple[str, ...]
+    """The names in the first line; empty if it has numbers."""
+    numbers: npt.NDArray[np.float64]
+    """The columns of numbers, (rows, columns)."""
+    strings: dict[str, list[str]]
+    """The columns that are read as strings, by name."""
+    lines: npt.NDArray[np.int64]
+    """The number of the line of each row, from 1."""
+    integers: bool
+    """Whether all numbers are written as integers."""
+
+
+def parse_table(content: bytes, strings: Collection[str] = (), blank: float | None = None) -> Table:
+    """The table of a .csv file in UTF-8.
+
+    The first of comma, semicolon and tab that the first line has separates columns. Blank lines are skipped.
+
+    Args:
+        content: the file's bytes.
+        strings: the names of columns that are read as strings; columns of other names are numbers.
+        blank: the number in an empty cell; None refuses such cells.
+
+    Raises:
+        ContentError: the rows differ in length, a cell is not a number, or there are no rows.
+        UnicodeDecodeError: the content is not UTF-8.
+    """
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+    first = re.sub('"[^"]*"', "", next((line for line in text if line.strip()), ""))
+    text.seek(0)
+    rows = csv.reader(text, delimiter=next((each for each in ",;\t" if each in first), ","))
+    columns: tuple[str, ...] = ()
+    as_numbers: list[int] = []
+    as_strings: dict[int, list[str]] = {}
+    numbers, lines, width, integers = numbers_of("d"), numbers_of("q"), 0, True
+    try:
+        for cells in rows:
+            if not any(cell.strip() for cell in cells) and (blank is None or len(cells) < 2):
+                continue
+            if not width:
+                width = len(cells)
+                has_names = any(_number(cell, blank) is None for cell in cells)
+                columns = tuple(cell.strip() for cell in cells) if has_names else ()
+                as_strings = {place: [] for place, name in enumerate(columns) if name in strings}
+                as_numbers = [place for place in range(width) if place not in as_strings]
+                if has_names:
+                    continue
+            if len(cells) != width:
+                raise ContentError(f"line {rows.line_num} has {len(cells)} columns, and the first has {width}")
+            for place, column in as_strings.items():
+                column.append(cells[place].strip())
+            for place in as_numbers:
+                number = _number(cells[place], blank)
+                if number is None:
+                    name = shown(columns[place]) if columns else str(place + 1)
+                    raise ContentError(
+                        f"line {rows.line_num}, column {name}: expected a number, got {shown(cells[place])}"
+                    )
+                numbers.append(number)
+                integers = integers and INTEGER.fullmatch(cells[place]) is not None
+            lines.append(rows.line_num)
+    except csv.Error as error:
+        raise ContentError(f"line {rows.line_num}: {error}") from error
+    if not lines:
+        raise ContentError("it has no numbers")
+    return Table(
+        columns,
+        np.frombuffer(numbers, np.float64).reshape(len(lines), len(as_numbers)),
+        {columns[place]: column for place, column in as_strings.items()},
+        np.frombuffer(lines, np.int64),
+        integers,
+    )
+
+
+def _number(cell: str, blank: float | None) -> float | None:
+    if len(cell) > _LONGEST_CELL:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None if cell.strip() else blank

@@ -112,7 +112,8 @@ class Laboratory:
         """
         saved = train.TextCheckpoint.load(self.run.last)
         text = self._text() or text
-        steps = saved.options.steps if saved.step < saved.options.steps else saved.step + more
+        planned = saved.options.steps or 0
+        steps = planned if saved.step < planned else saved.step + more
         self._trainer = train.TextTrainer.resume(CharLM.from_options, text, saved, self.run.path, steps=steps)
         return self.advance(steps=False)
 

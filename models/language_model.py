@@ -19,7 +19,8 @@ from tinygrad_lstm.creation import randn
 from tinygrad_lstm.device import Device, default_device, get_device
 from tinygrad_lstm.io.torch.names import from_torch
 from tinygrad_lstm.kinds import KINDS
-from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module
+from tinygrad_lstm.mode import no_grad
+from tinygrad_lstm.nn import Dropout, Embedding, Linear, Module, Sequential
 from tinygrad_lstm.random import drawing
 
 from .atlas import known_cell
@@ -49,6 +50,9 @@ class CharLM(Module):
             1, the default of `LSTM`.
         cell: the recurrent cell, a name in `models.atlas.ATLAS`. The layers are `lstm`, an `LSTM`, if it is "lstm";
             otherwise `recurrent`, a `Recurrent`.
+        tie: whether `output` has the weights of `embedding`, as in Press and Wolf, "Using the output embedding to
+            improve language models" (2017). If H and the length of a character's vector differ, `projection` is between
+            the recurrent layers and `output`.
 
     Raises:
         ValueError: a size is below 1, or the cell is unknown.
@@ -56,6 +60,7 @@ class CharLM(Module):
 
     lstm: LSTM
     recurrent: Recurrent
+    projection: Linear | None
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class CharLM(Module):
         dropout: float = 0.0,
         forget_bias: float = 0.0,
         cell: str = "lstm",
+        tie: bool = False,
     ) -> None:
         super().__init__()
         kind = known_cell("CharLM", cell)
@@ -80,7 +86,12 @@ class CharLM(Module):
             inputs = [embedding_size, *[outputs] * (num_layers - 1)]
             self.recurrent = Recurrent([kind(size, hidden_size) for size in inputs], dropout=dropout)
         self.dropout = Dropout(dropout)
-        self.output = Linear(outputs, vocab_size)
+        self.projection = Linear(outputs, embedding_size, bias=False) if tie and outputs != embedding_size else None
+        self.output = Linear(embedding_size if tie else outputs, vocab_size)
+        if tie:
+            with no_grad():
+                self.embedding.weight *= embedding_size**-0.5  # as weights of the output, they would be too large
+            self.output.weight = self.embedding.weight
 
     @classmethod
     def from_options(cls, vocab_size: int, options: TrainingOptions) -> Self:
@@ -93,6 +104,7 @@ class CharLM(Module):
             options.dropout,
             options.forget_bias,
             options.cell,
+            options.tie,
         )
 
     @classmethod
@@ -175,7 +187,9 @@ class CharLM(Module):
             else:
                 own = kind.parameter_shapes(inputs, H)
                 expected |= {f"recurrent.cells.{k}.{name}": shape for name, shape in own.items()}
-        expected |= {"output.weight": (V, outputs), "output.bias": (V,)}
+        if options.tie and outputs != E:
+            expected["projection.weight"] = (E, outputs)
+        expected |= {"output.weight": (V, E if options.tie else outputs), "output.bias": (V,)}
         for name, shape in expected.items():
             if shapes.get(name) != shape:
                 raise ValueError(f"the options give {name} the shape {shape}, the weights have {shapes.get(name)}")
@@ -214,7 +228,8 @@ class CharLM(Module):
         """
         x = self.dropout(self.embedding(ids))  # (T, B, E)
         out, state = self.lstm(x, state) if self.cell == "lstm" else self._through_cells(x, state)  # (T, B, H)
-        return self.output(self.dropout(out)), state  # (T, B, V)
+        out = self.dropout(out)
+        return self.output(out if self.projection is None else self.projection(out)), state  # (T, B, V)
 
     def _through_cells(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """What `recurrent` computes, with the states of all layers stacked."""
@@ -267,7 +282,8 @@ class CharLM(Module):
         """
         check_forward(self, CharLM, "stream")
         network = self.lstm if self.cell == "lstm" else self.recurrent
-        return Stream(network, batch, state, self.embedding, self.output)
+        output = self.output if self.projection is None else Sequential(self.projection, self.output)
+        return Stream(network, batch, state, self.embedding, output)
 
     def sample(
         self,
@@ -275,6 +291,7 @@ class CharLM(Module):
         temperature: float = 1.0,
         top_k: int | None = None,
         rng: np.random.Generator | None = None,
+        top_p: float | None = None,
     ) -> Iterator[int]:
         """Ids sampled from the model after a prompt, without end, with the weights at the time of the first one.
 
@@ -283,10 +300,12 @@ class CharLM(Module):
             temperature: below 1 favours likely ids, above 1 unlikely ones; 0 always takes the most likely.
             top_k: draw only from the k most likely ids; among equally likely ones, the lowest come first.
             rng: draws the ids; by default the library's generator.
+            top_p: draw only from the most likely ids whose probabilities sum up to at least this (Holtzman and others,
+                "The curious case of neural text degeneration", 2020). The probabilities are those at the temperature.
 
         Raises:
-            ValueError: the prompt is empty, the temperature is negative or not finite, or `top_k` is below 1; later, if
-                logits are NaN or infinite.
+            ValueError: the prompt is empty, the temperature is negative or not finite, `top_k` is below 1, or `top_p`
+                is not above 0 and at most 1; later, if logits are NaN or infinite.
         """
         if not len(prompt):
             raise ValueError("sample: the prompt is empty; give one id at least")
@@ -294,15 +313,22 @@ class CharLM(Module):
             raise ValueError(f"sample: temperature is {temperature}; expected 0 or more, and finite")
         if top_k is not None and top_k < 1:
             raise ValueError(f"sample: top_k is {top_k}; expected 1 or more")
-        return self._sample(list(prompt), temperature, top_k, rng)
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"sample: top_p is {top_p}; expected above 0 and at most 1")
+        return self._sample(list(prompt), temperature, top_k, top_p, rng)
 
     def _sample(
-        self, prompt: list[int], temperature: float, top_k: int | None, rng: np.random.Generator | None
+        self,
+        prompt: list[int],
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        rng: np.random.Generator | None,
     ) -> Iterator[int]:
         stream, to_host = self.stream(), self.output.weight.device.backend.to_host
         logits = stream([[known] for known in prompt])[-1, 0]
         while True:
-            drawn = _draw(np.asarray(to_host(logits), np.float64), temperature, top_k, rng)
+            drawn = _draw(np.asarray(to_host(logits), np.float64), temperature, top_k, top_p, rng)
             yield drawn
             logits = stream(drawn)
 
@@ -313,13 +339,20 @@ class CharLM(Module):
         temperature: float = 1.0,
         top_k: int | None = None,
         rng: np.random.Generator | None = None,
+        top_p: float | None = None,
     ) -> list[int]:
         """The first `length` ids of `sample`."""
-        ids = self.sample(prompt, temperature, top_k, rng)
+        ids = self.sample(prompt, temperature, top_k, rng, top_p)
         return [next(ids) for _ in range(length)]
 
 
-def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator | None) -> int:
+def _draw(
+    logits: np.ndarray,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    rng: np.random.Generator | None,
+) -> int:
     """An index drawn with the probabilities softmax(logits / temperature)."""
     if not math.isfinite(highest := logits.max()):
         raise ValueError(f"sample: the highest of the model's logits is {highest}; are its weights finite?")
@@ -328,5 +361,9 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.ran
     likeliest = np.argsort(-logits, kind="stable")[:top_k]
     with np.errstate(over="ignore"):  # at a low temperature all except the first may become -inf
         weights = np.exp((logits[likeliest] - logits[likeliest[0]]) / temperature)
+    if top_p is not None:
+        sums = np.cumsum(weights)
+        kept = 1 + int(np.searchsorted(sums, top_p * sums[-1]))
+        likeliest, weights = likeliest[:kept], weights[:kept]
     with drawing() if rng is None else nullcontext(rng) as source:
         return int(source.choice(likeliest, p=weights / weights.sum()))

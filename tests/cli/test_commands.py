@@ -365,7 +365,8 @@ def test_help_names_the_commands_and_options() -> None:
     printed = succeed("train", "--help")
     assert "[default: 1000]" in printed and "(1000)" not in printed
     options = (
-        "data out steps cell hidden layers seq-len batch lr forget-bias dropout device threads seed init-from resume"
+        "data encoding out steps epochs minutes patience cell embedding tie hidden layers seq-len batch lr schedule "
+        "clip weight-decay forget-bias dropout device threads seed init-from resume"
     )
     assert all(f"--{option} " in printed for option in options.split())
 

@@ -1,11 +1,14 @@
 """Options of the commands: where training starts from, unknown characters, threads."""
 
+import gzip
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import fail, run, succeed
+from commands import COMMAND, environment, fail, run, succeed
 
 from tinygrad_lstm.train import TextCheckpoint
 
@@ -146,6 +149,68 @@ def test_threads_must_be_at_least_one(folder: Path, tmp_path: Path) -> None:
 def test_the_rate_is_shown_at_each_report(folder: Path, tmp_path: Path) -> None:
     printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 60, "--lr", 0.01, *TINY)
     assert re.search(r"step 60/60 .* lr 0\.0019 ", printed)
+
+
+# -- limits, rates and what is read -----------------------------------------------------------------------------------
+
+
+def test_every_option_of_training_is_one_of_the_run(folder: Path, tmp_path: Path) -> None:
+    given = {"embedding": 5, "epochs": 2, "patience": 9, "schedule": "cosine", "clip": 0.5, "weight_decay": 0.01}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--tie", *options, *TINY)
+    made = TextCheckpoint.load(tmp_path / "last.safetensors")
+    assert {name: getattr(made.options, name) for name in given} == given
+    assert made.options.tie and made.options.steps is None and made.epoch == 2
+    assert f"resume with: python -m tinygrad_lstm train --resume --out {tmp_path} --epochs 4" in printed.replace(
+        sys.executable, "python"
+    )
+    assert len(succeed("sample", tmp_path / "best.safetensors", "--prompt", "the", "--length", 5)) >= 8
+    printed = succeed("train", "--resume", "--out", tmp_path, "--minutes", 0.02, "--patience", 1)
+    assert re.search(r"\nstep \d+  loss", printed)
+    message = "--clip: the run to resume has 0.5, but 2.0 was given"
+    assert fail("train", "--resume", "--out", tmp_path, "--clip", 2) == message
+    assert fail("train", "--schedule", "steps") == "--schedule: expected one of linear, cosine, constant, got steps"
+
+
+def test_the_text_is_read_from_standard_input(folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--data", "-", "--out", str(tmp_path), "--steps", "2", *TINY]
+    result = subprocess.run([*COMMAND, *arguments], input=TEXT, capture_output=True, text=True, env=environment())
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f" on {len(TEXT)} characters of standard input, {len(set(TEXT))} different ones, " in result.stdout
+    assert " characters of the run's text, " in succeed("train", "--resume", "--out", tmp_path, "--steps", 3)
+    assert TextCheckpoint.load(tmp_path / "last.safetensors").sources == ["-"]
+    for given, message in (
+        (["--data", "-"], "--data: expected a text from standard input, got none"),
+        (["--data", "-", "--data", "-"], "--data: expected standard input (-) once, got 2"),
+    ):
+        assert fail("train", *given, "--out", tmp_path / "new") == message
+
+
+def test_what_was_read_is_said(folder: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt.gz").write_bytes(gzip.compress("ein Bär\n".encode("latin-1") * 50))
+    (texts / "b.txt").write_bytes("zwei Bären\n".encode("latin-1") * 50)
+    arguments = ["train", "--data", texts, "--out", tmp_path / "run", "--steps", 1, *TINY]
+    printed = succeed(*arguments, "--encoding", "latin-1")
+    assert " parameters on 951 characters of 2 files, 10 different ones, on cpu" in printed
+    assert fail(*arguments[:3], "--out", tmp_path / "new").endswith("a.txt.gz: not UTF-8 text: byte 0xe4 at offset 5")
+    message = "--encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got 'klingon'"
+    assert fail(*arguments[:3], "--out", tmp_path / "new", "--encoding", "klingon") == message
+    assert fail("train", "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
+
+
+def test_several_samples_are_drawn_from_the_likeliest(trained: Path) -> None:
+    command = ["sample", trained, "--prompt", "the", "--length", 10, "--seed", 0]
+    first, second = re.fullmatch(
+        "--- sample 1 of 2 ---\n(the.{10})\n--- sample 2 of 2 ---\n(the.{10})\n",
+        succeed(*command, "--count", 2, "--temperature", 2),
+        re.DOTALL,
+    ).groups()  # type: ignore[union-attr]
+    assert first != second and succeed(*command, "--temperature", 2) == first + "\n"
+    assert succeed(*command, "--top-p", 1e-9, "--temperature", 2) == succeed(*command, "--temperature", 0)
+    assert fail(*command, "--top-p", 0) == "--top-p: expected above 0 and at most 1, got 0.0"
+    assert fail(*command, "--count", 0) == "--count: expected at least 1, got 0"
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
 """Text: vocabularies, reading files, the split, and batches of parallel streams."""
 
+import bz2
 import errno
+import gzip
+import lzma
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +95,34 @@ def test_reads_the_text_files_of_a_folder_sorted(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     assert read_text(tmp_path / "texts") == "A\nB\nC"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [(".gz", gzip.compress), (".BZ2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_compressed_files_are_read(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / f"book.txt{suffix}"
+    path.write_bytes(compress("ein Bär\r\n".encode()))
+    (tmp_path / f"other{suffix}").write_bytes(b"not a text, by its name")
+    assert read_text(path) == read_text(tmp_path) == "ein Bär\n"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=rf"book\.txt{suffix}: not a whole {suffix} file"):
+        read_text(path)
+    path.write_bytes(b"ein text")
+    with pytest.raises(ValueError, match=rf"book\.txt{suffix}: not a whole {suffix} file"):
+        read_text(path)
+
+
+def test_any_encoding_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    for encoding in ("latin-1", "utf-16", "cp1252"):
+        path.write_bytes("Bär".encode(encoding))
+        assert read_text(path, encoding=encoding) == "Bär"
+    with pytest.raises(ValueError, match=r"book\.txt: not ascii text: byte 0xe4 at offset 1"):
+        read_text(path, encoding="ascii")
+    for unknown in ("klingon", "base64", "a\0b", ""):
+        with pytest.raises(ValueError, match=r"encoding: expected one that Python knows, such as .*, got "):
+            read_text(path, encoding=unknown)
 
 
 def test_a_folder_below_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

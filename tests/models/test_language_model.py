@@ -1,6 +1,7 @@
 """The character language model: loss, sampling."""
 
 import itertools
+import math
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,36 @@ def test_top_k_draws_only_from_the_likeliest() -> None:
     assert drawn == likeliest
 
 
+def test_top_p_draws_only_from_the_likeliest_with_that_probability() -> None:
+    lm = CharLM(5, 2, 3)
+    with tg.no_grad():
+        for parameter in lm.parameters():
+            parameter.zero_()
+        for id, probability in enumerate([0.1, 0.4, 0.2, 0.05, 0.25]):
+            lm.output.bias[id] = math.log(probability)
+    rng = np.random.default_rng(0)
+    for top_p, likeliest in ((0.3, {1}), (0.41, {1, 4}), (0.64, {1, 4}), (0.66, {1, 4, 2}), (1.0, {0, 1, 2, 3, 4})):
+        assert {next(lm.sample([0], rng=rng, top_p=top_p)) for _ in range(300)} == likeliest, top_p
+    # Of the ids that top_k leaves, and at the temperature: 0.4² is 0.62 of 0.4² + 0.25² + 0.2².
+    assert {next(lm.sample([0], 0.5, 3, rng, top_p=0.6)) for _ in range(50)} == {1}
+
+
+@pytest.mark.parametrize(("embedding_size", "cell"), [(6, "lstm"), (4, "lstm"), (4, "mgu")])
+def test_a_tied_model_has_its_embedding_as_output(embedding_size: int, cell: str, device: str) -> None:
+    lm = CharLM(7, embedding_size, 6, cell=cell, tie=True).to(device)
+    names = [name for name, _ in lm.named_parameters()]
+    assert ("projection.weight" in names) == (embedding_size != 6) and "output.weight" not in names
+    ids = tg.tensor(np.arange(24).reshape(12, 2) % 7, device=device)
+    loss, _ = lm.loss(ids, ids)
+    loss.backward()
+    tg.optim.SGD(lm.parameters(), lr=0.1).step()
+    state = lm.state_dict()
+    np.testing.assert_array_equal(state["output.weight"], state["embedding.weight"])
+    logits, _ = lm.eval()(ids)
+    streamed = tg.tensor(lm.stream(2)(ids.data), device=device)
+    np.testing.assert_allclose(streamed.cpu().numpy(), logits.detach().cpu().numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_top_k_draws_no_more_than_k_of_equally_likely_ones() -> None:
     lm = model()
     with tg.no_grad():
@@ -147,6 +178,8 @@ def test_generation_follows_the_distribution() -> None:
         ([1], {"temperature": np.nan}, "temperature is nan; expected 0 or more, and finite"),
         ([1], {"temperature": np.inf}, "temperature is inf"),
         ([1], {"top_k": 0}, "top_k is 0"),
+        ([1], {"top_p": 0.0}, "top_p is 0"),
+        ([1], {"top_p": 1.5}, "top_p is 1.5"),
     ],
 )
 def test_bad_generation_settings(prompt: list[int], settings: dict[str, float], message: str) -> None:

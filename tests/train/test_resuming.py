@@ -112,6 +112,63 @@ def test_a_finished_run_is_not_resumed_without_more_steps(unbroken: Path, steps:
     assert {path: path.read_bytes() for path in unbroken.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "cosine", "weight_decay": 0.1, "clip": 0.05},
+        {"schedule": "constant", "tie": True, "patience": 2},
+        {"steps": None, "epochs": 2, "validate_every": 9},
+        {"steps": None, "minutes": 1e9, "epochs": 1},
+    ],
+)
+def test_every_option_of_a_run_is_resumed(tmp_path: Path, options: dict[str, Any]) -> None:
+    assert start(tmp_path / "whole", **options).run().finished
+    trainer = start(tmp_path / "broken", **options)
+    trainer.run(lambda progress: trainer.stop() if progress.step == 9 else None)
+    assert resume(tmp_path / "broken").run().finished
+    a, b = (TextCheckpoint.load(tmp_path / name / "last.safetensors") for name in ("whole", "broken"))
+    assert (a.step, a.best, a.options, a.callbacks) == (b.step, b.best, b.options, b.callbacks)
+    if options.get("minutes") is None:  # its rates depend on the time that is left
+        assert {name: array.tobytes() for name, array in a.weights.items()} == {
+            name: array.tobytes() for name, array in b.weights.items()
+        }
+
+
+def test_epochs_limit_a_run(tmp_path: Path) -> None:
+    trainer = start(tmp_path, steps=None, epochs=2, log_every=1)
+    summary = trainer.run()
+    assert (summary.epoch, summary.step, trainer.last_step, trainer.ended_by) == (2, 38, 38, "epochs")
+    assert rates(tmp_path)[38] == pytest.approx(5e-3 * (1 - 0.9 * 33 / 34))
+    with pytest.raises(ValueError, match="the run has read its text 2 times already"):
+        resume(tmp_path)
+    # A limit that is given replaces those of the run.
+    trainer = TextTrainer.resume(make_model, TEXT, TextCheckpoint.load(tmp_path / "last.safetensors"), tmp_path, 40)
+    assert (trainer.options.steps, trainer.options.epochs, trainer.run().step) == (40, None, 40)
+
+
+def test_the_time_limits_a_run(tmp_path: Path) -> None:
+    trainer = start(tmp_path, steps=None, minutes=0.01, log_every=1)
+    assert trainer.run().finished and trainer.ended_by == "minutes" and trainer.last_step is None
+    saved = TextCheckpoint.load(tmp_path / "last.safetensors")
+    assert saved.step == trainer.step and saved.seconds >= 0.6
+    assert rates(tmp_path)[saved.step] < 2.5e-3  # it falls with the time
+    with pytest.raises(ValueError, match=r"the run has taken .* minutes already"):
+        resume(tmp_path)
+    trainer = TextTrainer.resume(make_model, TEXT, saved, tmp_path, minutes=0.02)
+    assert trainer.run().step > saved.step
+
+
+def test_a_run_ends_when_its_loss_has_not_fallen_for_long(tmp_path: Path) -> None:
+    options = {"lr": 1e-30, "patience": 2, "validate_every": 3, "steps": 90}
+    trainer = start(tmp_path, **options)
+    summary = trainer.run()
+    assert (summary.step, summary.finished, trainer.ended_by) == (9, True, "patience")
+    with pytest.raises(ValueError, match="the run has had 2 validations without a lower loss already"):
+        resume(tmp_path)
+    saved = TextCheckpoint.load(tmp_path / "last.safetensors")
+    assert TextTrainer.resume(make_model, TEXT, saved, tmp_path, patience=4).run().step == 15
+
+
 def test_a_run_is_resumed_only_on_its_own_text(unbroken: Path) -> None:
     checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
     with pytest.raises(ValueError, match="the text is not the one"):
@@ -184,8 +241,8 @@ def test_the_version_tells_what_a_checkpoint_holds() -> None:
     assert (checkpoint_file.VERSION, " ".join(held)) == (
         4,
         "about step epoch batch seconds best random_state weights average optimizer schedule carry callbacks path "
-        "steps cell embedding hidden layers forget_bias dropout seq_len batch lr warmup clip seed validate_every "
-        "log_every",
+        "steps epochs minutes cell embedding tie hidden layers forget_bias dropout seq_len batch lr warmup schedule "
+        "weight_decay clip seed validate_every patience log_every",
     )
 
 

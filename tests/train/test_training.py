@@ -173,7 +173,7 @@ def test_out_of_memory_changes_neither_model_nor_checkpoint(
         saved.update(trainer.model.state_dict())
 
     saved: dict[str, object] = {}
-    doing = {"forward": "lstm", "backward": "backward", "step": "Adam.step"}[place]
+    doing = {"forward": "lstm", "backward": "backward", "step": "AdamW.step"}[place]
     with pytest.raises(MemoryError, match=rf"{doing}: 'strict' has no memory left \(Out of.*\); make the batch"):
         trainer.run(fill_up)
     assert saved
@@ -222,6 +222,12 @@ def test_a_nan_loss_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> Non
         ("lr", math.inf),
         ("dropout", 1.0),
         ("seed", -1),
+        ("epochs", 0),
+        ("minutes", math.nan),
+        ("patience", 0),
+        ("schedule", "steps"),
+        ("weight_decay", -1.0),
+        ("steps", None),
     ],
 )
 def test_options_out_of_range_are_named(name: str, value: float) -> None:
@@ -229,9 +235,11 @@ def test_options_out_of_range_are_named(name: str, value: float) -> None:
         TrainingOptions(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", 1.5), ("hidden", True), ("batch", None), ("lr", "1")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 1.5), ("hidden", True), ("epochs", True), ("batch", None), ("lr", "1"), ("tie", 1)]
+)
 def test_options_of_invalid_types_are_named(name: str, value: object) -> None:
-    with pytest.raises(TypeError, match=f"{name}: expected (an integer|a number), got {value!r}"):
+    with pytest.raises(TypeError, match=f"{name}: expected (an integer|a number|True or False), got {value!r}"):
         TrainingOptions(**{name: value})  # type: ignore[arg-type]
 
 

@@ -1,27 +1,24 @@
 """`tinygrad-lstm train`."""
 
 import shlex
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as ProgressBar
 
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.models.atlas import known_cell
 
-from ..data.text import Vocabulary, manual_text, read_text
+from ..data.text import Vocabulary
 from ..device import get_device, get_num_threads
 from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
 from ..train.folder import RunFolder, newest_folder, next_folder
+from ..train.options import CHANGEABLE, with_only_limits
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
+from .reporting import reporting
 from .shared import (
     DEFAULT_OUT,
     Device,
@@ -33,6 +30,7 @@ from .shared import (
     require,
     use_threads,
 )
+from .texts import Encoding, data_sources, text_of_sources
 
 __all__ = ["train"]
 
@@ -47,9 +45,12 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="A text file, or a folder of them; may be repeated.  [default: Python's own manual]", metavar="PATH"
+            help="A text file, or a folder of them, or - for standard input; may be repeated. Files that end in .gz, "
+            ".bz2 or .xz are decompressed.  [default: Python's own manual]",
+            metavar="PATH",
         ),
     ] = None,
+    encoding: Encoding = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -58,14 +59,30 @@ def train(
             metavar="DIR",
         ),
     ] = None,
-    steps: Annotated[int | None, _option("steps", "Total number of training steps.")] = None,
+    steps: Annotated[
+        int | None, _option("steps", "Total number of training steps; no limit if --epochs or --minutes is given.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How often to read the text in all.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="The time to train for in all.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="End after this many validations in a row without a lower loss.")
+    ] = None,
     cell: Annotated[str | None, _option("cell", "The recurrent cell; the command atlas lists all.")] = None,
+    embedding: Annotated[int | None, _option("embedding", "Length of a character's vector.")] = None,
     hidden: Annotated[int | None, _option("hidden", "Size of the hidden state.")] = None,
     layers: Annotated[int | None, _option("layers", "Recurrent layers.")] = None,
     seq_len: Annotated[int | None, _option("seq_len", "Characters through which gradients go back.")] = None,
     batch: Annotated[int | None, _option("batch", "Streams of text in a batch.")] = None,
-    lr: Annotated[
-        float | None, _option("lr", "Highest learning rate; it falls to a tenth of that by the last step.")
+    lr: Annotated[float | None, _option("lr", "Highest learning rate.")] = None,
+    schedule: Annotated[
+        str | None,
+        _option("schedule", "How the rate falls to a tenth by the last step: linear, cosine; or constant."),
+    ] = None,
+    clip: Annotated[float | None, _option("clip", "Maximum norm of the gradients.")] = None,
+    weight_decay: Annotated[float | None, _option("weight_decay", "Decay of the weights, as that of AdamW.")] = None,
+    tie: Annotated[
+        bool | None,
+        typer.Option("--tie", help="The output layer shares the embedding's weights, through a projection."),
     ] = None,
     forget_bias: Annotated[
         float | None, _option("forget_bias", "Initial bias of the forget gates; long lags need 1 to 3.")
@@ -87,12 +104,20 @@ def train(
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
     options = {
         "steps": steps,
+        "epochs": epochs,
+        "minutes": minutes,
+        "patience": patience,
         "cell": cell,
+        "embedding": embedding,
+        "tie": tie,
         "hidden": hidden,
         "layers": layers,
         "seq_len": seq_len,
         "batch": batch,
         "lr": lr,
+        "schedule": schedule,
+        "clip": clip,
+        "weight_decay": weight_decay,
         "forget_bias": forget_bias,
         "dropout": dropout,
         "seed": seed,
@@ -103,49 +128,64 @@ def train(
     use_threads(threads)
     place = str(get_device(device))
     folder = None if out is None else path_option("--out", out)
-    paths = [path_option("--data", path).absolute() for path in data or []]
+    sources = data_sources(data or [])
     if resume:
         require("--init-from", init_from is None, "none together with --resume", repr(init_from))
-        trainer, text = _resumed(folder, paths, given, place)
+        trainer, text, read = _resumed(folder, sources, encoding, given, place)
     else:
         earlier = None if init_from is None else path_option("--init-from", init_from)
-        trainer, text = _started(folder, paths, given, place, earlier)
+        trainer, text, read = _started(folder, sources, encoding, given, place, earlier)
     size = sum(parameter.size for parameter in trainer.model.parameters())
     summary, stop = _run(
         trainer,
         f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-        f"characters, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}, in {trainer.out}",
+        f"characters of {read}, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}, "
+        f"in {trainer.out}",
     )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
     if stop.failure is not None or not summary.finished:
         stop.end()
 
 
-def _resumed(out: Path | None, data: list[Path], given: dict[str, Any], device: str) -> tuple[TextTrainer[CharLM], str]:
-    """The run to resume, and its text."""
+def _resumed(
+    out: Path | None, sources: list[str], encoding: str | None, given: dict[str, Any], device: str
+) -> tuple[TextTrainer[CharLM], str, str]:
+    """The run to resume, its text, and where that was read from."""
     checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
     with _option_named():
         checkpoint.options.continued(given)
     with checkpoint.blamed():
         CharLM.check_sizes(checkpoint)
-    text = read_text(data) if data else _text_of(checkpoint, folder)
-    return TextTrainer.resume(model_maker(device), text, checkpoint, folder.path, steps=given.get("steps")), text
+    if sources or not (folder.text.exists() or checkpoint.sources):
+        text, read = text_of_sources(sources, encoding)
+    else:
+        require("--encoding", encoding is None, "--data with it", "none")
+        text, read = _text_of(checkpoint, folder), "the run's text"
+    changed = {name: given[name] for name in CHANGEABLE if name in given}
+    trainer = TextTrainer.resume(model_maker(device), text, checkpoint, folder.path, **changed)
+    return trainer, text, read
 
 
 def _started(
-    out: Path | None, data: list[Path], given: dict[str, Any], device: str, init_from: Path | None
-) -> tuple[TextTrainer[CharLM], str]:
-    """A new run, from the weights of a checkpoint if one is given, and its text."""
+    out: Path | None,
+    sources: list[str],
+    encoding: str | None,
+    given: dict[str, Any],
+    device: str,
+    init_from: Path | None,
+) -> tuple[TextTrainer[CharLM], str, str]:
+    """A new run, from the weights of a checkpoint if one is given; its text, and where that was read from."""
     if out is not None:
         _refuse_earlier_run(out)
     earlier = None if init_from is None else TextCheckpoint.load(init_from)
+    given = with_only_limits(given)
     with _option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
-    text = read_text(data) if data else manual_text()
+    text, read = text_of_sources(sources, encoding)
     vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
     make_model = model_maker(device, earlier, vocabulary)
     with _new_folder(out) as folder:
-        return TextTrainer.start(make_model, text, options, folder, map(str, data), vocabulary), text
+        return TextTrainer.start(make_model, text, options, folder, sources, vocabulary), text, read
 
 
 def _with_threads(device: str) -> str:
@@ -197,11 +237,9 @@ def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:
 
 
 def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> str:
-    if folder.text.exists():
-        return folder.read_text(checkpoint.text_digest)
-    if checkpoint.sources:
+    if not folder.text.exists():
         raise ValueError(f"{folder.text}: not there; give the text of this run again, {data_hint(checkpoint)}")
-    return manual_text()
+    return folder.read_text(checkpoint.text_digest)
 
 
 def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
@@ -227,7 +265,7 @@ def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
         with stopping_at_signals(trainer.stop) as stop:
             print(beginning, flush=True)
             try:
-                with _reporting(trainer) as show:
+                with reporting(trainer) as show:
                     summary = trainer.run(report)
             except OSError as error:
                 if summary is None:
@@ -240,52 +278,12 @@ def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
     return summary, stop
 
 
-@contextmanager
-def _reporting(trainer: TextTrainer[CharLM]) -> Iterator[Callable[[Progress], None]]:
-    """Yields a function that shows progress: a live bar on a terminal, otherwise lines."""
-    console, steps = Console(), trainer.options.steps
-    if not console.is_terminal:
-        shown = time.monotonic()
-
-        def print_line(progress: Progress) -> None:
-            nonlocal shown
-            if progress.validation_loss is not None or time.monotonic() - shown >= 5:
-                shown = time.monotonic()
-                print(_line(progress, steps), flush=True)
-
-        yield print_line
-        return
-    columns = (BarColumn(10), TextColumn("{task.description}", markup=False))
-    with ProgressBar(*columns, console=console) as bar:
-        task = bar.add_task(f"step {trainer.step}/{steps}", total=steps, completed=trainer.step)
-
-        def update(progress: Progress) -> None:
-            bar.update(task, completed=progress.step, description=_line(replace(progress, validation={}), steps))
-            if progress.validation_loss is not None:
-                console.print(f"step {progress.step}: validation {progress.validation_loss:.3f}", highlight=False)
-
-        yield update
-
-
-def _line(progress: Progress, steps: int) -> str:
-    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
-    parts = [
-        f"step {progress.step:>{len(str(steps))}}/{steps}",
-        f"loss {progress.loss:.3f} ({nats_to_bits(progress.loss):.3f} bits)",
-        f"lr {progress.lr:.2g}",
-        f"{progress.per_second:,.0f} chars/s",
-        f"{minutes}:{seconds:02} left",
-    ]
-    if progress.validation_loss is not None:
-        parts.append(f"validation {progress.validation_loss:.3f}")
-    return "  ".join(parts)
-
-
 def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
     """Prints how the run ended, and the next commands."""
     resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:
-        say(f"interrupted at step {summary.step} of {trainer.options.steps}; saved in {trainer.last_path}")
+        of = "" if trainer.last_step is None else f" of {trainer.last_step}"
+        say(f"interrupted at step {summary.step}{of}; saved in {trainer.last_path}")
         say(f"resume with: {shlex.join(resume)}")
         return
     if summary.best is not None:
@@ -299,4 +297,5 @@ def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: str, device:
     files = [*checkpoints, trainer.metrics_path, *([summary.plot] if summary.plot else [])]
     print(f"files:       {'  '.join(map(str, files))}")
     print(f"sample with: {shlex.join([*program(), 'sample', str(checkpoints[0]), '--prompt', prompt])}")
-    print(f"resume with: {shlex.join([*resume, '--steps', str(2 * trainer.options.steps)])}")
+    name = trainer.ended_by or "steps"
+    print(f"resume with: {shlex.join([*resume, f'--{name}', f'{2 * getattr(trainer.options, name)}'])}")

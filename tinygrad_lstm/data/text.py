@@ -1,6 +1,10 @@
 """Text as input of a model: characters as ids, in batches of parallel streams."""
 
+import bz2
+import gzip
+import lzma
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, TypeAlias, get_args, overload
@@ -10,13 +14,26 @@ import numpy.typing as npt
 
 from ..files import read_file
 
-__all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "manual_text", "read_text", "split_text"]
+__all__ = [
+    "TextBatch",
+    "TextBatches",
+    "Vocabulary",
+    "characters_needed",
+    "decode_text",
+    "manual_text",
+    "read_text",
+    "read_texts",
+    "split_text",
+]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Unknown: TypeAlias = Literal["error", "skip"]
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
-"""The suffixes of the files that `read_text` reads from a folder."""
+"""The suffixes of the files that `read_text` reads from a folder, compressed ones too."""
+
+COMPRESSED = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+"""How compressed files are read, by their suffixes."""
 
 MOST_VALIDATION = 131_072
 """The most characters that `split_text` uses for validation, so that validation stays quick for a long text."""
@@ -103,41 +120,77 @@ def _code_points(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def read_text(paths: str | Path | Iterable[str | Path]) -> str:
-    """The text of UTF-8 files, joined by newlines.
+def read_text(paths: str | Path | Iterable[str | Path], encoding: str = "utf-8") -> str:
+    """The text of files, joined by newlines.
 
     Args:
         paths: a file, a folder, or several of either. From a folder, all files below it with a suffix of text files are
-            read, in the order of their names. Hidden and empty files are skipped.
+            read, in the order of their names. Hidden and empty files are skipped. Files that end in .gz, .bz2 or .xz
+            are decompressed.
+        encoding: the files' encoding, a name that Python knows.
 
     Returns:
         The text, with newlines "\\n" and without byte order marks.
 
     Raises:
         OSError: a path, or a folder below one, is missing or cannot be read.
-        ValueError: a file is empty, a pipe or a device, or not UTF-8 (the message names the byte and its offset); a
-            folder contains no text.
+        ValueError: a file is empty, a pipe or a device, damaged, or not in the encoding (the message names the byte and
+            its offset); a folder contains no text; Python does not know the encoding.
     """
+    return "\n".join(read_texts(paths, encoding))
+
+
+def read_texts(paths: str | Path | Iterable[str | Path], encoding: str = "utf-8") -> list[str]:
+    """The texts of files, one for each file. Arguments and errors are those of `read_text`."""
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise ValueError("read_text: no paths were given; expected a file, a folder, or several of either")
-    return "\n".join(text for path in map(Path, given) for text in (_folder(path) if path.is_dir() else [_file(path)]))
+    return [
+        text
+        for path in map(Path, given)
+        for text in (_folder(path, encoding) if path.is_dir() else [_file(path, encoding)])
+    ]
 
 
-def _file(path: Path, may_be_empty: bool = False) -> str:
+def decode_text(data: bytes, encoding: str, name: str | Path) -> str:
+    """The text of a file's content, with newlines "\\n" and without a byte order mark.
+
+    Raises:
+        ValueError: it is not in this encoding; the message begins with `name`. Or Python does not know the encoding.
+    """
     try:
-        text = read_file(path).decode("utf-8")
+        b"a".decode(encoding)
+    except UnicodeError:
+        pass  # as of UTF-16, which takes two bytes a character
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            f"encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got {encoding!r}"
+        ) from error
+    try:
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise ValueError(f"{path}: not UTF-8 text: byte 0x{byte:02x} at offset {error.start}") from error
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        what = "UTF-8" if encoding == "utf-8" else encoding
+        raise ValueError(
+            f"{name}: not {what} text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        ) from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _file(path: Path, encoding: str, may_be_empty: bool = False) -> str:
+    data, decompress = read_file(path), COMPRESSED.get(path.suffix.lower())
+    if decompress is not None:
+        try:
+            data = decompress(data)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(f"{path}: not a whole {path.suffix} file ({error})") from error
+    text = decode_text(data, encoding, path)
     if not text and not may_be_empty:
         raise ValueError(f"{path}: the file is empty")
     return text
 
 
-def _folder(folder: Path) -> Iterator[str]:
-    texts = [text for text in (_file(path, may_be_empty=True) for path in sorted(_text_files(folder))) if text]
+def _folder(folder: Path, encoding: str) -> Iterator[str]:
+    texts = [text for path in sorted(_text_files(folder)) if (text := _file(path, encoding, may_be_empty=True))]
     if not texts:
         raise ValueError(f"{folder}: the folder contains no text; expected files ending in {' '.join(SUFFIXES)}")
     return iter(texts)
@@ -150,7 +203,12 @@ def _text_files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(place, name) for name in names if not name.startswith(".")]
-        yield from (path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+        yield from (path for path in paths if _is_text(path.name.lower()) and path.is_file())
+
+
+def _is_text(name: str) -> bool:
+    stem, dot, last = name.rpartition(".")
+    return (stem if dot + last in COMPRESSED else name).endswith(SUFFIXES)
 
 
 def manual_text() -> str:

@@ -33,7 +33,8 @@ class EarlyStopping:
     """A callback that ends the run when a value of the validation has not improved for some validations.
 
     Args:
-        patience: the number of validations in a row without an improvement after which the run ends.
+        patience: the number of validations in a row without an improvement after which the run ends. If a run that
+            has ended so is continued, it ends again at once, unless its patience is higher.
         metric: the name of the value.
         mode: "min" if lower is better, "max" if higher is.
 
@@ -52,14 +53,18 @@ class EarlyStopping:
     4.0
     """
 
-    def __init__(self, patience: int = 10, metric: str = "loss", mode: str = "min") -> None:
-        if patience < 1:
+    def __init__(self, patience: float = 10, metric: str = "loss", mode: str = "min") -> None:
+        if not patience >= 1:
             raise ValueError(f"EarlyStopping: expected patience to be at least 1, got {patience}")
         if mode not in ("min", "max"):
             raise ValueError(f"EarlyStopping: expected mode to be 'min' or 'max', got {mode!r}")
         self.patience, self.metric, self.mode = patience, metric, mode
         self.best: float | None = None
         self.without_improvement = 0
+
+    def on_start(self, trainer: Any) -> None:
+        if self.without_improvement >= self.patience:
+            trainer.finish()
 
     def on_validation(self, trainer: Any, progress: Progress) -> None:
         if self.metric not in progress.validation:
@@ -80,4 +85,5 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state from `state_dict`."""
-        self.best, self.without_improvement = state["best"], int(state["without_improvement"])
+        best = state["best"]
+        self.best, self.without_improvement = None if best is None else float(best), int(state["without_improvement"])

@@ -1,5 +1,6 @@
 """Training a character model on a text."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 
 from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
 from ..mode import no_grad
-from ..optim import Adam
+from ..optim import AdamW
 from ..random import manual_seed
+from .callbacks import EarlyStopping
 from .folder import RunFolder, digest, encoded_text
 from .options import TrainingOptions
 from .progress import Progress, Summary
-from .schedule import WarmupLinearDecay
+from .schedule import RunSchedule
 from .text_checkpoint import TextCheckpoint, about_text
 from .text_evaluation import LanguageModel, text_loss, windows_of
 from .trainer import Trainer
@@ -51,13 +53,17 @@ class TextTrainer(Generic[M]):
         training, validation = split_text(text)
         self._batches = TextBatches(vocabulary.encode(training), options.batch, options.seq_len)
         self._validation = windows_of(vocabulary.encode(validation))
-        optimizer = Adam(model.parameters(), lr=options.lr)
-        self._schedule = WarmupLinearDecay(optimizer, options)
+        self.last_step = options.last_step(len(self._batches))
+        """The step at which the run ends; None if only the time limits it."""
+        self._patience = EarlyStopping(math.inf if options.patience is None else options.patience)
+        optimizer = AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        self._schedule = RunSchedule(optimizer, replace(options, steps=self.last_step), self._steps_left)
         self.trainer = Trainer(
             model,
             text_loss,
             optimizer,
             self._schedule,
+            callbacks=[self._patience],
             out=self.folder,
             clip=options.clip,
             seed=None,
@@ -102,6 +108,9 @@ class TextTrainer(Generic[M]):
         checkpoint: TextCheckpoint,
         out: str | Path,
         steps: int | None = None,
+        epochs: int | None = None,
+        minutes: float | None = None,
+        patience: int | None = None,
     ) -> "TextTrainer[M]":
         """Continues the run of a checkpoint, as if it had never stopped.
 
@@ -110,22 +119,23 @@ class TextTrainer(Generic[M]):
             text: the text that the run was started with.
             checkpoint: the run's last checkpoint.
             out: the folder; lines of its metrics.jsonl from after the checkpoint are removed.
-            steps: a new total number of steps; by default that of the run.
+            steps, epochs, minutes: new limits of the whole run; by default those of the run.
+            patience: a new one; by default that of the run.
 
         Raises:
-            ValueError: the text is different, the run has done all its steps, the folder has a different run, or the
+            ValueError: the text is different, the run has ended already, the folder has a different run, or the
                 contents of the checkpoint or of metrics.jsonl are invalid.
             OSError: the folder cannot be made or written, or a different trainer is writing to it.
         """
-        options = checkpoint.options if steps is None else replace(checkpoint.options, steps=steps)
-        if checkpoint.step >= options.steps:
-            raise ValueError(f"the run has done {checkpoint.step} steps already; give it more than that in all")
+        given = {"steps": steps, "epochs": epochs, "minutes": minutes, "patience": patience}
+        options = checkpoint.options.continued({name: value for name, value in given.items() if value is not None})
         if digest(encoded_text(text)) != checkpoint.text_digest:
             raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
         with checkpoint.blamed():
             model = make_model(len(checkpoint.vocabulary), options)
             run = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
             run._restore(checkpoint)
+        run._check_not_ended()
         run.folder.make()
         with run.folder.locked():
             _check_same_run(run.folder, checkpoint)
@@ -154,6 +164,40 @@ class TextTrainer(Generic[M]):
             raise ValueError(f"the text does not stand at step {step}")
         if _shapes_and_dtypes(checkpoint.carry) != self._shapes_and_dtypes_of_states(checkpoint.batch > 0):
             raise ValueError("the state is not one of this model")
+
+    @property
+    def ended_by(self) -> str | None:
+        """The option that ended the run: "steps", "epochs", "minutes" or "patience"; None if it has not ended."""
+        options = self.options
+        if self.last_step is not None and self.step >= self.last_step:
+            return "steps" if self.last_step == options.steps else "epochs"
+        if options.minutes is not None and self.trainer.seconds >= 60 * options.minutes:
+            return "minutes"
+        return "patience" if self._patience.without_improvement >= self._patience.patience else None
+
+    def share_done(self) -> float:
+        """How much of the run is done, from 0 to 1, by its limits."""
+        by_steps = 0.0 if self.last_step is None else self.step / self.last_step
+        by_time = 0.0 if self.options.minutes is None else self.trainer.seconds / (60 * self.options.minutes)
+        return min(1.0, max(by_steps, by_time))
+
+    def _check_not_ended(self) -> None:
+        """Raises ValueError if the run has nothing left to do."""
+        done = {
+            "steps": f"done {self.step} steps",
+            "epochs": f"read its text {self.options.epochs} times",
+            "minutes": f"taken {self.trainer.seconds / 60:.3g} minutes",
+            "patience": f"had {self._patience.without_improvement} validations without a lower loss",
+        }
+        if self.ended_by is not None:
+            raise ValueError(f"the run has {done[self.ended_by]} already; give it more than that in all")
+
+    def _steps_left(self) -> float:
+        """The number of steps that the run has time for, by its speed so far."""
+        if self.options.minutes is None or not self.trainer.step:
+            return math.inf
+        left = 60 * self.options.minutes - self.trainer.seconds
+        return left * self.trainer.step / self.trainer.seconds
 
     def _shapes_and_dtypes_of_states(self, carried: bool) -> list[tuple[Any, ...]]:
         """Those of the state that a batch passes on; empty if none is passed on, as after an epoch."""
@@ -213,7 +257,7 @@ class TextTrainer(Generic[M]):
         self.trainer.stop()
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> Summary:
-        """Trains until all steps are done or `stop` is called, and saves last.safetensors.
+        """Trains until the end of the run or until `stop` is called, and saves last.safetensors.
 
         Args:
             report: called every `log_every` steps and after each validation.
@@ -224,11 +268,12 @@ class TextTrainer(Generic[M]):
             ValueError: a file in the folder is a symbolic link.
         """
         options = self.options
-        self.trainer.callbacks = [_Report(report)]
+        self.trainer.callbacks = [self._patience, _Report(report)]
         return self.trainer.fit(
             self._batches,
             self._validation,
-            steps=options.steps,
+            steps=self.last_step,
+            minutes=options.minutes,
             validate_every=options.validate_every,
             log_every=options.log_every,
         )
@@ -249,10 +294,7 @@ def _check_same_run(folder: RunFolder, checkpoint: TextCheckpoint) -> None:
     if checkpoint.path == folder.last or not folder.last.exists():
         return
     here = TextCheckpoint.load(folder.last)
-    if (replace(here.options, steps=1), here.text_digest) != (
-        replace(checkpoint.options, steps=1),
-        checkpoint.text_digest,
-    ):
+    if not here.options.is_same_run(checkpoint.options) or here.text_digest != checkpoint.text_digest:
         raise ValueError(f"{folder.path}: holds a different run than the one to resume")
 
 

@@ -9,6 +9,7 @@ from .many_to_one import ManyToOne
 from .model_stream import ModelStream, stream
 from .networks import GRU, LSTM, RNN
 from .recurrent import Recurrent
+from .standardize import Standardize
 from .streaming import Stream
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ModelStream",
     "RNNCell",
     "Recurrent",
+    "Standardize",
     "Stream",
     "atlas",
     "stream",

@@ -52,6 +52,7 @@ class Stream:
         state: the initial `state`; by default zeros, or what the cells of a `Recurrent` start from.
         embedding: maps ids (...), integers, to the network's inputs (..., I).
         output: maps the network's outputs (..., H), or (..., P) with a projection, to (..., O).
+        scaling: computes the network's inputs from numbers of the same shape, such as a `Standardize`.
 
     Raises:
         ValueError: the network is bidirectional; `batch` is below 1; the state has a different shape, dtype or device.
@@ -85,6 +86,7 @@ class Stream:
         state: Array | Sequence[Array] | None = None,
         embedding: Module | None = None,
         output: Module | None = None,
+        scaling: Module | None = None,
     ) -> None:
         if network.bidirectional:
             raise ValueError(
@@ -95,8 +97,9 @@ class Stream:
         if batch < 1:
             raise ValueError(f"stream: expected a batch of 1 or more, got {batch}")
         # In one copy, so that shared weights stay shared.
-        self._network, self._embedding, self._output = copy.deepcopy((network, embedding, output))
-        for part in (self._network, self._embedding, self._output):
+        parts = copy.deepcopy((network, embedding, output, scaling))
+        self._network, self._embedding, self._output, self._scaling = parts
+        for part in parts:
             if part is not None:
                 part.eval().requires_grad_(False)
         like = next(network.parameters(), None)
@@ -105,6 +108,7 @@ class Stream:
         self._batch = batch
         self._stepper = None if network.changes_forward else self._network.stepper()
         self._embed = None if self._embedding is None else _on_arrays(self._embedding, self._device)
+        self._scale = None if self._scaling is None else _on_arrays(self._scaling, self._device)
         self._output_of = None if self._output is None else _on_arrays(self._output, self._device)
         self._step_shape = (batch, network.input_size) if embedding is None else (batch,)
         self._time = 1 if network.batch_first else 0  # the dimension of a chunk's steps
@@ -188,18 +192,25 @@ class Stream:
         if self._stepper is None:
             outputs = self._chunk(x[:, None] if self._time else x[None])
             return outputs[:, 0] if self._time else outputs[0]
-        out, state = self._stepper(x if self._embed is None else self._embed(x), self._state)
+        out, state = self._stepper(self._inputs_of(x), self._state)
         output = out.copy() if self._output_of is None else self._output_of(out)  # `out` is a view of the state
         self._state = state
         return output
 
     def _chunk(self, x: Array) -> Array:
-        inputs = x if self._embed is None else self._embed(x)
+        inputs = self._inputs_of(x)
         stepper = self._stepper_for(x.shape[self._time])
         out, state = self._at_once(inputs) if stepper is None else self._in_steps(stepper, inputs)
         outputs = out if self._output_of is None else self._output_of(out)
         self._state = state
         return outputs
+
+    def _inputs_of(self, x: Array) -> Array:
+        """The network's inputs."""
+        for prepare in (self._embed, self._scale):
+            if prepare is not None:
+                x = prepare(x)
+        return x
 
     def _stepper_for(self, T: int) -> Stepper | None:
         """The stepper, if T steps should run one by one."""
@@ -293,7 +304,7 @@ class Stream:
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle: the parts, and the state on the host."""
         state = None if self._state is None else mapped(self._device.backend.to_host, self._state)
-        parts = (self._network, self._batch, None, self._embedding, self._output)
+        parts = (self._network, self._batch, None, self._embedding, self._output, self._scaling)
         return type(self), parts, (self._input_size, state)
 
     def __setstate__(self, saved: tuple[int | None, Any]) -> None:

@@ -25,11 +25,11 @@ NAMES.remove("tinygrad_lstm.backends.cupy_backend")  # its tests load it anew, w
 MODULES = [importlib.import_module(name) for name in NAMES]
 # The modules that users see, and what each shows of others.
 SHOWN: dict[ModuleType, set[str]] = {
-    tg: {"cuda", "data", "func", "inspect", "io", "models", "nn", "optim", "random", "train"},
+    tg: {"cuda", "data", "estimators", "func", "inspect", "io", "models", "nn", "optim", "random", "train"},
     tg.nn: {"init"},
     tg.optim: {"lr_scheduler", "swa_utils"},
     tg.models: {"atlas"},
-    **{module: set() for module in (tg.cuda, tg.data, tg.func, tg.inspect, tg.io, tg.random, tg.train)},
+    **{module: set() for module in (tg.cuda, tg.data, tg.estimators, tg.func, tg.inspect, tg.io, tg.random, tg.train)},
     **{module: set() for module in (tg.models.atlas, tg.nn.init, tg.optim.lr_scheduler, tg.optim.swa_utils)},
 }
 shown_modules = pytest.mark.parametrize("module", SHOWN, ids=lambda module: module.__name__)

@@ -19,8 +19,9 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
     Args:
         path: an ONNX file (extra "onnx"); a Keras model, `.keras` or `.h5`; a SavedModel's folder, a frozen graph of
             TensorFlow, or the `model.json` of TensorFlow.js; a checkpoint that `tinygrad-lstm train` wrote, which
-            becomes a `CharLM`; a TorchScript archive or `.pt2`; or a file of `torch.save(model)`, in which a module of
-            a user-defined class has its layers but no forward.
+            becomes a `CharLM`, or the file of an estimator, of which it returns the network; a TorchScript archive or
+            `.pt2`; or a file of `torch.save(model)`, in which a module of a user-defined class has its layers but no
+            forward.
         states: the inputs that are states, each with the output that is the state afterwards, as in
             `{"h0": "hn"}`. By default they are paired by name and shape.
 

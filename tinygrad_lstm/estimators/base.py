@@ -1,0 +1,398 @@
+"""What both estimators share: training, predictions, looking inside, and files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.models import ManyToOne
+from tinygrad_lstm.models.atlas import known_cell
+from tinygrad_lstm.models.by_name import network_of
+
+from .._tensor import Tensor, tensor
+from ..arguments import integer
+from ..data.sequences import SequenceBatch, SequenceBatches
+from ..device import default_device, get_device
+from ..inspect import Trace, page, trace
+from ..io import checkpoint
+from ..mode import no_grad
+from ..optim import Adam
+from ..random import restored_random_state
+from ..train import Trainer
+from .parameters import HasParameters
+from .reading import sequences_of
+from .scikit_learn import not_fitted_error, tags_of
+from .sizes import check_sizes
+from .splitting import Rows
+from .training import History, Recipe, trained
+
+__all__ = ["Lesson", "SequenceEstimator"]
+
+PREDICTED_AT_ONCE = 256
+"""Sequences in a batch of `predict`."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What there is to learn."""
+
+    targets: HostArray
+    """The targets, as the network is trained on them."""
+    outputs: int
+    """The number of the network's outputs."""
+    known: dict[str, Any]
+    """Attributes of the estimator once it is fitted."""
+
+
+class SequenceEstimator(HasParameters, ABC):
+    """A recurrent network with a linear layer on its last state, and how it is trained."""
+
+    KIND: str
+    """What it is to scikit-learn."""
+    EXPLAINED: str
+    """What `_explained` returns, in words."""
+
+    model_: ManyToOne
+    """The network, of which `fit` makes a new one."""
+    n_features_in_: int
+    """The number of features F; of a table, the number of its columns."""
+    n_iter_: int
+    """Epochs of training, up to the weights that were kept."""
+    history_: list[dict[str, Any]]
+    """The losses of each epoch."""
+    _columns: int | None
+    _optimizer_state: dict[str, Any] | None
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        lr: float = 1e-2,
+        batch_size: int = 32,
+        epochs: int = 50,
+        patience: int = 10,
+        validation: float | None = 0.1,
+        standardize: bool = True,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.lr = lr
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.validation = validation
+        self.standardize = standardize
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- what a classifier and a regressor do differently --------------------------------------------------------------
+
+    @abstractmethod
+    def _learn(self, caller: str, y: Any, rows: int, classes: Any = None) -> Lesson:
+        """What there is to learn, from the first targets."""
+
+    @abstractmethod
+    def _targets(self, caller: str, y: Any, rows: int) -> HostArray:
+        """Further targets, as the network is trained on them."""
+
+    @abstractmethod
+    def _validation_rows(self, caller: str, lesson: Lesson, fraction: float, rng: np.random.Generator) -> Rows:
+        """The rows to validate with."""
+
+    @abstractmethod
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abstractmethod
+    def _explained(self, outputs: Tensor) -> Tensor:
+        """What of the outputs `inspect` shows the gradients of: a scalar."""
+
+    def _to_units_of_targets(self, model: ManyToOne, known: Mapping[str, Any]) -> None:
+        """Lets the outputs of a model have the units of the targets, after training."""
+
+    def _to_units_of_training(self, model: ManyToOne, known: Mapping[str, Any]) -> None:
+        """The inverse."""
+
+    @abstractmethod
+    def _more_contents(self) -> dict[str, Any]:
+        """What else a file has."""
+
+    @classmethod
+    @abstractmethod
+    def _known_of(cls, contents: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """The attributes that `_learn` notes, and the number of outputs, from a file.
+
+        Raises:
+            KeyError, TypeError, ValueError: the file's contents are invalid.
+        """
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Trains a new network.
+
+        Args:
+            X: the sequences: a list of arrays (T_b, F), an array (N, T, F), or a table (N, T) whose rows are sequences
+                of one feature.
+            y: the target of each sequence, (N,).
+
+        Raises:
+            ValueError: a parameter, a sequence or a target is invalid; the error says which. Training has not begun.
+            FloatingPointError: training diverged.
+        """
+        caller = f"{type(self).__name__}.fit"
+        self._check_parameters()
+        sequences, columns = sequences_of(caller, X)
+        lesson = self._learn(caller, y, len(sequences))
+        rng = _generator_of(self.random_state)
+        validation = self._validation_rows(caller, lesson, self.validation, rng) if self.validation else None
+        recipe = Recipe(self.lr, self.batch_size, self.epochs, self.patience, bool(self.verbose))
+        with self._seeded(rng):
+            make = partial(self._made, outputs=lesson.outputs)
+            found = trained(make, self._loss_of_batch, sequences, lesson.targets, validation, recipe, seed=_seed(rng))
+        self._to_units_of_targets(found.model, lesson.known)
+        self._adopt(found.model, columns, lesson.known)
+        self.history_, self.n_iter_ = found.history, found.epochs
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Trains for one epoch on further sequences, without validation. The first call makes the network.
+
+        The inputs are standardised as those of the first call, or of `fit`.
+
+        Args:
+            X, y: as for `fit`.
+
+        Raises:
+            ValueError: as for `fit`.
+        """
+        return self._partial_fit(X, y)
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        caller = f"{type(self).__name__}.partial_fit"
+        self._check_parameters()
+        sequences, columns = self._read(caller, X) if self._is_fitted() else sequences_of(caller, X)
+        rng = _generator_of(self.random_state)
+        with self._seeded(rng):
+            if self._is_fitted():
+                targets = self._targets(caller, y, len(sequences))
+                self._to_units_of_training(self.model_, vars(self))
+            else:
+                lesson = self._learn(caller, y, len(sequences), classes)
+                targets = lesson.targets
+                self._adopt(self._made(sequences, lesson.outputs), columns, lesson.known)
+                self.history_, self.n_iter_ = [], 0
+            optimizer = Adam(self.model_.parameters(), lr=self.lr)
+            if self._optimizer_state is not None:
+                optimizer.load_state_dict(self._optimizer_state)
+            history = History(bool(self.verbose), self.n_iter_)
+            trainer = Trainer(self.model_.train(), self._loss_of_batch, optimizer, callbacks=[history], seed=None)
+            try:
+                trainer.fit(SequenceBatches(sequences, targets, self.batch_size, seed=_seed(rng)), epochs=1)
+            finally:
+                self._to_units_of_targets(self.model_.eval(), vars(self))
+        self._optimizer_state = optimizer.state_dict()
+        self.history_ = self.history_ + history.epochs
+        self.n_iter_ += 1
+        return self
+
+    def _loss_of_batch(self, model: ManyToOne, batch: SequenceBatch, carry: Any) -> tuple[Tensor, None]:
+        return self._loss(model(tensor(batch.x), lengths=batch.lengths), tensor(batch.y)), None
+
+    def _network(self, features: int, outputs: int) -> ManyToOne:
+        """A new network."""
+        network = network_of(
+            self.cell, features, self.hidden_size, self.num_layers, bool(self.bidirectional), self.dropout
+        )
+        return ManyToOne(network, outputs, self.dropout, bool(self.standardize))
+
+    def _made(self, sequences: Sequence[HostArray], outputs: int) -> ManyToOne:
+        """A new network, which knows the mean and standard deviation of the sequences."""
+        model = self._network(sequences[0].shape[1], outputs)
+        if model.standardization is not None:
+            model.standardization.measure(sequences)
+        return model
+
+    def _adopt(self, model: ManyToOne, columns: int | None, known: Mapping[str, Any]) -> None:
+        """Makes a network that of the estimator."""
+        for name, value in known.items():
+            setattr(self, name, value)
+        self.model_ = model.eval()
+        self._columns = columns
+        self._optimizer_state = None
+        features = model.network.input_size
+        assert features is not None
+        self.n_features_in_ = columns or features
+
+    @contextmanager
+    def _seeded(self, rng: np.random.Generator) -> Iterator[None]:
+        """In a `with` block, tensors are on the device, and random numbers start from the seed."""
+        drawn = np.random.default_rng(_seed(rng))
+        with default_device(get_device(self.device)), restored_random_state(dict(drawn.bit_generator.state)):
+            yield
+
+    def _check_parameters(self) -> None:
+        """Raises TypeError or ValueError if a parameter is invalid."""
+        name = type(self).__name__
+        known_cell(name, self.cell)
+        for parameter in ("hidden_size", "num_layers", "batch_size", "epochs", "patience"):
+            value = integer(name, parameter, getattr(self, parameter))
+            if value < 1:
+                raise ValueError(f"{name}: expected {parameter} to be at least 1, got {value}")
+        if not 0 < self.lr < np.inf:
+            raise ValueError(f"{name}: expected lr to be above 0 and finite, got {self.lr}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"{name}: expected dropout to be from 0 to below 1, got {self.dropout}")
+        if self.validation is not None and not 0 <= self.validation < 1:
+            raise ValueError(
+                f"{name}: expected validation to be a fraction below 1, or 0 for none, got {self.validation}"
+            )
+
+    # -- predictions ---------------------------------------------------------------------------------------------------
+
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "model_")
+
+    def _check_fitted(self, method: str) -> None:
+        if not self._is_fitted():
+            raise not_fitted_error()(f"{type(self).__name__}.{method}: it is not fitted yet; call fit first")
+
+    def _read(self, caller: str, X: Any) -> tuple[list[HostArray], int | None]:
+        """Sequences like those that the network was trained on.
+
+        Raises:
+            ValueError: they have a different number of features; or X is a table with a different number of columns
+                than the first one.
+        """
+        sequences, columns = sequences_of(caller, X)
+        found, expected = sequences[0].shape[1], self.model_.network.input_size
+        if columns is not None and self._columns is not None:
+            found, expected = columns, self._columns
+        if found != expected:
+            raise ValueError(
+                f"{caller}: X has {found} features, but {type(self).__name__} is expecting {expected} features as input"
+            )
+        return sequences, columns
+
+    def _outputs(self, method: str, X: Any) -> HostArray:
+        """The network's outputs (N, O)."""
+        self._check_fitted(method)
+        sequences, _ = self._read(f"{type(self).__name__}.{method}", X)
+        order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
+        batches = SequenceBatches([sequences[row] for row in order], batch_size=PREDICTED_AT_ONCE, shuffle=False)
+        like = self.model_.output.weight
+        outputs = np.empty((len(sequences), len(like)), np.float32)
+        with self.model_.evaluating(), no_grad():
+            for batch in batches:
+                found = self.model_(tensor(batch.x, device=like.device), lengths=batch.lengths)
+                outputs[order[batch.rows]] = found.cpu().numpy()
+        return outputs
+
+    def inspect(self, X: Any, path: str | Path | None = None, features: Sequence[str] | None = None) -> Trace:
+        """Every gate and state of some predictions, and the gradients of what was predicted.
+
+        Args:
+            X: a few sequences, as for `predict`.
+            path: a file such as "page.html", to which they are written as a page.
+            features: names of the features, for the page.
+
+        Returns:
+            The trace, as of `tg.inspect.trace`.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+            ValueError: X or the names are invalid.
+            OSError: the file cannot be written.
+        """
+        self._check_fitted("inspect")
+        sequences, _ = self._read(f"{type(self).__name__}.inspect", X)
+        batch = next(iter(SequenceBatches(sequences, batch_size=len(sequences), shuffle=False)))
+        like = self.model_.output.weight
+        with self.model_.evaluating():
+            x = tensor(batch.x, device=like.device)
+            traced = trace(self.model_, x, lengths=batch.lengths, loss=self._explained)
+        if path is not None:
+            names = {"x": list(features)} if features is not None else {}
+            page(traced, path, names=names, title=f"Inside {self!r}", loss_is=self.EXPLAINED)
+        return traced
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Writes the estimator to a .safetensors file, which has no code. `estimators.load` reads it.
+
+        `tg.io.load_model` reads its network.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+            OSError: the file cannot be written; an existing file is unchanged.
+        """
+        self._check_fitted("save")
+        parameters = self.get_params()
+        if not isinstance(self.random_state, int):
+            parameters["random_state"] = None
+        checkpoint.save(
+            path,
+            {
+                "estimator": type(self).__name__,
+                "parameters": parameters,
+                "features": self.model_.network.input_size,
+                "columns": self._columns,
+                "epochs": self.n_iter_,
+                "weights": dict(self.model_.state_dict()),
+                **self._more_contents(),
+            },
+        )
+
+    def restore(self, contents: Mapping[str, Any], device: str | None) -> None:
+        """Becomes the estimator whose file has these contents.
+
+        Raises:
+            LookupError, TypeError, ValueError: the contents are invalid.
+        """
+        self.set_params(**contents["parameters"]).set_params(device=device)
+        self._check_parameters()
+        columns, features, weights = contents["columns"], contents["features"], contents["weights"]
+        if columns is not None and (type(columns) is not int or columns < 1):
+            raise ValueError(f"expected columns to be a number or None, got {columns!r:.50}")
+        check_sizes(self.get_params(), features, weights)
+        known, outputs = self._known_of(contents)
+        with default_device(get_device(device)):
+            model = self._network(features, outputs)
+        model.load_state_dict(weights)
+        self._adopt(model, columns, known)
+        self.history_, self.n_iter_ = [], int(contents["epochs"])
+
+    def __sklearn_tags__(self) -> Any:
+        return tags_of(self.KIND)
+
+
+def _generator_of(random_state: Any) -> np.random.Generator:
+    """The random numbers of a seed, or of a generator, which goes on; None is a seed of its own.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31))
+    return np.random.default_rng(random_state)
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))

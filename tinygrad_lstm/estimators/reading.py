@@ -1,0 +1,171 @@
+"""Sequences and targets as users have them, checked and as arrays."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+
+from ..printable import printable
+from .scikit_learn import conversion_warning
+
+__all__ = ["labels_of", "listed", "numbers_of", "sequences_of"]
+
+
+def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
+    """The sequences in X, and the number of columns if X is a table, (N, T), whose rows are sequences of one feature.
+
+    Args:
+        X: a list of arrays (T_b, F) or (T_b,), an array (N, T, F), or a table (N, T).
+
+    Returns:
+        Arrays (T_b, F) of float32.
+
+    Raises:
+        TypeError: X is sparse, or holds objects that are not numbers.
+        ValueError: there is no sequence; one is empty, has a different number of features, or holds NaN or infinity.
+    """
+    if hasattr(X, "toarray"):
+        raise TypeError(f"{caller}: X is sparse; expected sequences, such as those of X.toarray()")
+    arrays = [np.asarray(sequence) for sequence in X] if _is_list_of_arrays(X) else _rows_of(caller, X)
+    if not arrays:
+        raise ValueError(f"{caller}: X has no sequences; expected at least one")
+    is_table = not _is_list_of_arrays(X) and all(array.shape == arrays[0].shape[:1] for array in arrays)
+    columns = len(arrays[0]) if is_table else None
+    if columns == 0:
+        raise ValueError(f"{caller}: X has 0 feature(s) (shape=({len(arrays)}, 0)) while a minimum of 1 is required.")
+    sequences: list[HostArray] = []
+    for row, array in enumerate(arrays):
+        numbers = _as_floats(caller, f"row {row} of X", array)
+        _check_shape(caller, row, numbers, sequences[0].shape[1] if sequences else None)
+        sequences.append(numbers if numbers.ndim == 2 else numbers[:, None])
+        _check_finite(caller, row, sequences[-1], is_table)
+    return sequences, columns
+
+
+def _is_list_of_arrays(X: Any) -> bool:
+    return isinstance(X, list | tuple) and bool(X) and all(hasattr(sequence, "__array__") for sequence in X)
+
+
+def _rows_of(caller: str, X: Any) -> list[HostArray]:
+    """The rows of an array, of what can be made one, or of a list of lists of different lengths."""
+    if isinstance(X, list | tuple):
+        return [np.asarray(row) for row in X]
+    array = np.asarray(X)
+    if np.iscomplexobj(array):
+        raise ValueError(f"{caller}: Complex data not supported, X is {array.dtype}; expected real numbers")
+    if array.dtype == object and array.ndim == 1:
+        return [np.asarray(row) for row in array]
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"{caller}: X has shape {array.shape}; expected a list of arrays (T, F), an array (N, T, F) or a 2-D table "
+            "(N, T). Reshape your data: X.reshape(-1, 1) if each number is a sequence, X.reshape(1, -1) if it is one"
+        )
+    return list(array)
+
+
+def _as_floats(caller: str, what: str, array: HostArray) -> HostArray:
+    """The array as float32.
+
+    Raises:
+        TypeError: it holds objects that are not numbers.
+        ValueError: it is complex, or holds strings that are not numbers.
+    """
+    if np.iscomplexobj(array):
+        raise ValueError(f"{caller}: Complex data not supported, {what} is {array.dtype}; expected real numbers")
+    if array.dtype.kind in "mM":
+        raise ValueError(f"{caller}: {what} has dates or times ({array.dtype}); expected numbers")
+    try:
+        with np.errstate(over="ignore"):  # a number that is too large becomes infinity, which is refused below
+            return array.astype(np.float32)
+    except TypeError as error:
+        raise TypeError(f"{caller}: {what}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{caller}: {what} has something that is not a number ({printable(str(error))})") from error
+
+
+def _check_shape(caller: str, row: int, array: HostArray, features: int | None) -> None:
+    """Raises ValueError if the array is not a sequence of this number of features, at least one step long."""
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{caller}: row {row} of X has shape {array.shape}; expected a sequence (T, F)")
+    if not len(array):
+        raise ValueError(f"{caller}: row {row} of X is empty; expected at least one step")
+    found = array.shape[1] if array.ndim == 2 else 1
+    if found == 0:
+        raise ValueError(f"{caller}: row {row} of X has 0 features, shape {array.shape}; expected at least one")
+    if features is not None and found != features:
+        raise ValueError(f"{caller}: row {row} of X has {found} features; row 0 has {features}")
+
+
+def _check_finite(caller: str, row: int, sequence: HostArray, is_table: bool) -> None:
+    if np.isfinite(sequence).all():
+        return
+    step, feature = np.argwhere(~np.isfinite(sequence))[0]
+    kind = "NaN" if np.isnan(sequence[step, feature]) else "infinity, or a number too large for float32"
+    place = f"column {step}" if is_table else f"step {step}, feature {feature}"
+    raise ValueError(f"{caller}: X contains {kind} in row {row}, {place}; remove or fill in such values first")
+
+
+def column_of(caller: str, y: Any, rows: int) -> HostArray:
+    """The targets as an array (N,).
+
+    Raises:
+        ValueError: there is none, there are several for each row, or a different number of them.
+    """
+    if y is None:
+        raise ValueError(f"{caller}: requires y to be passed, but the target y is None")
+    array = np.asarray(y)
+    if np.iscomplexobj(array):
+        raise ValueError(f"{caller}: Complex data not supported, y is {array.dtype}; expected labels or real numbers")
+    if array.ndim == 2 and array.shape[1] == 1:
+        message = "A column-vector y was passed when a 1d array was expected; give y.ravel()"
+        warnings.warn(message, conversion_warning(), stacklevel=4)
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{caller}: y has shape {array.shape}; expected ({rows},), one target for each sequence")
+    if len(array) != rows:
+        raise ValueError(f"{caller}: y has {len(array)} targets, X {rows} sequences; expected one for each")
+    return array
+
+
+def labels_of(caller: str, y: Any, rows: int) -> HostArray:
+    """The classes of sequences: integers, strings or booleans.
+
+    Raises:
+        ValueError: a label is missing, or is a number with a fraction; and as `column_of`.
+    """
+    labels = column_of(caller, y, rows)
+    for row, label in enumerate(labels.tolist()):
+        if label is None or (isinstance(label, float) and not math.isfinite(label)):
+            raise ValueError(f"{caller}: y has {label} in row {row}; expected a label")
+        if isinstance(label, float) and not label.is_integer():
+            raise ValueError(
+                f"{caller}: Unknown label type: continuous, y has {label} in row {row}; expected classes, or use a "
+                "SequenceRegressor"
+            )
+    kinds = sorted({type(label).__name__ for label in labels.tolist()})
+    if len(kinds) > 1:
+        raise ValueError(f"{caller}: y has labels of the types {', '.join(kinds)}; expected one type")
+    return labels
+
+
+def numbers_of(caller: str, y: Any, rows: int) -> HostArray:
+    """The numbers to predict, as float64.
+
+    Raises:
+        TypeError, ValueError: one is not a finite number; and as `column_of`.
+    """
+    column = column_of(caller, y, rows)
+    _as_floats(caller, "y", column)
+    numbers = column.astype(np.float64)
+    for row in np.flatnonzero(~np.isfinite(numbers))[:1]:
+        raise ValueError(f"{caller}: y contains {numbers[row]} in row {row}; expected finite numbers")
+    return numbers
+
+
+def listed(values: Sequence[Any], limit: int = 10) -> str:
+    """The first values, for messages."""
+    return ", ".join(printable(repr(value)) for value in values[:limit]) + ", ..." * (len(values) > limit)

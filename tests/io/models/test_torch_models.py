@@ -275,6 +275,27 @@ def module(class_name: str, modules: Mapping[str, bytes] | None = None, **attrib
     return b"c" + class_name.encode() + b"\n)\x81" + dictionary(own) + b"b"
 
 
+@pytest.mark.parametrize("container", ["ModuleDict", "ModuleList", "Sequential"])
+@pytest.mark.parametrize("name", ["__class__", "__dict__", "forward", "items", "training", "a.b", ""])
+def test_modules_in_a_container_may_have_any_name(tmp_path: Path, container: str, name: str) -> None:
+    path, relu = tmp_path / "model.pt", module("torch.nn.modules.activation\nReLU", inplace=b"\x89")
+    own = module(f"torch.nn.modules.container\n{container}", {name: relu, "last": relu})
+    path.write_bytes(archive(module("mine\nNet", {"parts": own})))
+    parts = tg.io.load_model(path).parts
+    assert type(parts).__name__ == container and not parts.training
+    assert [type(each).__name__ for each in parts.children()] == ["ReLU", "ReLU"]
+    assert isinstance(parts.last, tg.nn.ReLU)
+    if container == "Sequential":
+        assert parts(tg.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+def test_only_wrappers_are_left_out(tmp_path: Path) -> None:
+    """A module without a name is not that of a wrapper such as DataParallel."""
+    path, relu = tmp_path / "model.pt", module("torch.nn.modules.activation\nReLU", inplace=b"\x89")
+    path.write_bytes(archive(module("mine\nNet", {"": relu, "last": relu})))
+    assert [type(each).__name__ for each in tg.io.load_model(path).children()] == ["ReLU", "ReLU"]
+
+
 def test_a_layer_that_cannot_be_built_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     inner = {"0": module("torch.nn.modules.pooling\nMaxPool1d")}

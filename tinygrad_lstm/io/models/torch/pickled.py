@@ -23,7 +23,9 @@ from .values import Applied, call_layer
 __all__ = ["Parts", "loaded_pickle"]
 
 DEEPEST = 50
-_CONTAINERS = ("ModuleDict", "ModuleList", "Sequential")
+_CONTAINERS: dict[str, type[ModuleDict | ModuleList]] = {
+    **{"ModuleDict": ModuleDict, "ModuleList": ModuleList, "Sequential": Sequential}
+}
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
@@ -135,13 +137,11 @@ class _Builder:
             for name, child in _named(attributes.get("_modules"))
             if isinstance(child, Record)
         }
-        if kind == "ModuleDict":
-            return ModuleDict(children)
-        if kind in ("ModuleList", "Sequential"):
-            listed = Sequential() if kind == "Sequential" else ModuleList()
+        if kind in _CONTAINERS:
+            container = _CONTAINERS[kind]()
             for name, child in children.items():
-                setattr(listed, name, child)
-            return listed
+                setattr(container, _free_attribute(container, name), child)
+            return container
         made = Parts(printable(str(record.name)))
         own: dict[str, Any] = {
             name: value
@@ -183,11 +183,19 @@ def _unwrapped(record: Record) -> Record:
     """The module that a wrapper such as DataParallel has, or the module itself."""
     for _ in range(DEEPEST):
         inner = _WRAPPERS.get(record.name.name)
-        child = dict(_named(_attributes(record).get("_modules"))).get(inner or "")
+        child = None if inner is None else dict(_named(_attributes(record).get("_modules"))).get(inner)
         if not isinstance(child, Record):
             break
         record = child
     return record
+
+
+def _free_attribute(container: Module, name: str) -> str:
+    """The name of a module in a container: its name in the file, unless the container uses that itself."""
+    name = name.replace(".", "_") or "unnamed"
+    while hasattr(container, name):
+        name += "_"
+    return name
 
 
 def _leaves(record: Record, path: str, depth: int = 0) -> Iterator[tuple[str, Record]]:

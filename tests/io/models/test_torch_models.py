@@ -248,6 +248,90 @@ def test_settings_that_are_not_supported_are_named(tmp_path: Path) -> None:
     assert error_of(path) == "Linear: missing 'weight'"
 
 
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def one_layer(path: Path, kind: str, **settings: bytes) -> Any:
+    """A Sequential of one layer, from a pickle."""
+    inner = {"0": module(f"torch.nn.modules.{kind}", None, **settings)}
+    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
+    return tg.io.load_model(path)
+
+
+LARGE = 100_000
+RANDOM = {
+    "Dropout1d, unbatched": ((LARGE, 3), "feature_dropout(torch.unsqueeze(x, 0), 0.25, False)"),
+    "Dropout1d": ((1, LARGE, 3), "feature_dropout_(torch.mul(x, 1), 0.25, False)"),
+    "Dropout2d": ((2, LARGE // 2, 2, 2), "feature_dropout(x, 0.25, False)"),
+    "Dropout3d, unbatched": ((LARGE, 1, 2, 1), "feature_dropout(torch.unsqueeze(x, 0), 0.25, False)"),
+    "AlphaDropout": ((10, LARGE // 10), "alpha_dropout(x, 0.25, False)"),
+    "FeatureAlphaDropout": ((2, LARGE // 2, 3), "feature_alpha_dropout(x, 0.25, False)"),
+}
+
+
+@tg.no_grad()
+@pytest.mark.parametrize("form", ["layer", "op"])
+@pytest.mark.parametrize("what", RANDOM)
+def test_layers_and_ops_that_drop_elements_do_so_in_training(tmp_path: Path, what: str, form: str) -> None:
+    shape, call = RANDOM[what]
+    path = tmp_path / "model.pt"
+    if form == "layer":
+        kind = what.partition(",")[0]
+        model = one_layer(path, f"dropout\n{kind}", p=b"G\x3f\xd0\x00\x00\x00\x00\x00\x00")
+    else:
+        model = tg.io.load_model(script(path, f"return torch.{call}"))
+    x = np.ones(shape, "f4")
+    assert (model(x).numpy() == 1).all()
+    tg.manual_seed(0)
+    found = model.train()(x).numpy().reshape(shape)
+    values, counts = np.unique(found, return_counts=True)
+    if "Alpha" in what:  # PyTorch's formula
+        alpha = 1.7580993408473766
+        a = ((alpha**2 * 0.25 + 1) * 0.75) ** -0.5
+        expected = [a * alpha * (0.25 - 1), a * (1 + alpha * 0.25)]
+    else:
+        expected = [0, 4 / 3]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert abs(counts[0] / x.size - 0.25) < 0.01
+    if what != "AlphaDropout":  # whole channels
+        channel = 0 if "unbatched" in what else 1
+        assert (np.ptp(found, axis=tuple(range(channel + 1, x.ndim))) == 0).all()
+
+
+@tg.no_grad()
+def test_the_slopes_of_rrelu_are_random_in_training(tmp_path: Path) -> None:
+    model = tg.io.load_model(script(tmp_path / "model.pt", "return torch.rrelu(x, 0.25, 0.75, False, None)"))
+    x = np.linspace(-1, 1, 1000, dtype="f4")
+    np.testing.assert_allclose(model(x).numpy(), np.where(x < 0, x / 2, x), rtol=1e-6)
+    found = model.train()(x).numpy()
+    np.testing.assert_array_equal(found[x >= 0], x[x >= 0])
+    slopes = found[x < 0] / x[x < 0]
+    assert 0.25 <= slopes.min() < 0.3 < 0.7 < slopes.max() <= 0.75
+
+
+@pytest.mark.parametrize("how", ["script", "pickle"])
+def test_batch_normalization_of_volumes_follows_the_batches_in_training(how: str) -> None:
+    model = tg.io.load_model(FOLDER / f"torch_{how}_volumes.pt")
+    x = read_safetensors(FOLDER / f"torch_{how}_volumes.expected.safetensors").tensors["in.input"]
+    convolution, norm, *_ = model.children()
+    before, convolved = norm.running_mean.numpy().copy(), convolution(tg.tensor(x)).detach().numpy()
+    model.train()(x)
+    np.testing.assert_allclose(
+        norm.running_mean.numpy(), 0.9 * before + 0.1 * convolved.mean((0, 2, 3, 4)), rtol=0, atol=1e-6
+    )
+
+
+@tg.no_grad()
+def test_tracked_statistics_of_instance_normalization_are_refused_in_training(tmp_path: Path) -> None:
+    settings = {"track_running_stats": b"\x88", "eps": number(1)}
+    zeros = tensor(shape=(3,), strides=(1,))
+    buffers = dictionary({"running_mean": zeros, "running_var": zeros})
+    model = one_layer(tmp_path / "model.pt", "instancenorm\nInstanceNorm1d", _buffers=buffers, **settings)
+    assert (model(np.ones((2, 3, 4), "f4")).numpy() == 1).all()
+    with pytest.raises(ValueError, match=r"InstanceNorm with track_running_stats=True is not supported in training"):
+        model.train()(np.ones((2, 3, 4), "f4"))
+
+
 # -- pickles of whole models -------------------------------------------------------------------------------------------
 
 
@@ -386,11 +470,9 @@ def test_parameters_that_layers_share_are_one(tmp_path: Path) -> None:
 def test_layers_without_parameters(
     tmp_path: Path, kind: str, settings: dict[str, bytes], expected: Callable[[HostArray], HostArray]
 ) -> None:
-    path = tmp_path / "model.pt"
-    inner = {"0": module(f"torch.nn.modules.{kind}", None, **settings)}
-    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
     x = np.random.default_rng(0).standard_normal((2, 3, 5))
-    np.testing.assert_allclose(tg.io.load_model(path)(x).numpy(), expected(x), rtol=1e-6, atol=1e-9)
+    found = one_layer(tmp_path / "model.pt", kind, **settings)(x).numpy()
+    np.testing.assert_allclose(found, expected(x), rtol=1e-6, atol=1e-9)
 
 
 # -- exported programs -------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from tinygrad_lstm.models.cells import gru_step, lstm_step
 from .... import ops
 from ...._scan import scan
 from ...._tensor import Tensor
-from ....creation import ones, zeros
+from ....creation import zeros
+from ..noise import kept
 
 __all__ = ["Dropping", "dropping_of"]
 
@@ -42,7 +43,7 @@ class Dropping:
 
     def dropped(self, x: Tensor) -> Tensor:
         """The inputs (B, T, I) without the elements that are dropped, which are the same for all gates."""
-        return x * _kept(x, self.inputs, len(x), 1, x.shape[2])
+        return x * kept(x, self.inputs, (len(x), 1, x.shape[2]))
 
     def run(
         self,
@@ -68,13 +69,13 @@ class Dropping:
         """
         weights, kind, B, H = network.layer_parameters(place), network.KIND, len(x), network.hidden_size
         number = len(weights["weight_ih"]) // H if self.by_gate else 1
-        of_states = [_kept(x, self.states, B, H) for _ in range(number)]
+        of_states = [kept(x, self.states, (B, H)) for _ in range(number)]
         nets = _products([self.dropped(x) for _ in range(number)], weights["weight_ih"]) + weights["bias"]
         activations, weight_hh = list(map(function_of, network.activations)), weights["weight_hh"]
 
         def step(net_x: Tensor, states: Any) -> Any:
             h = states[0] if kind == "LSTM" else states
-            dropped = [h * kept for kept in of_states]
+            dropped = [h * each for each in of_states]
             if kind == "LSTM":
                 gates = lstm_step(net_x + _products(dropped, weight_hh), states[1], activations)
                 return gates.h, gates.c
@@ -96,12 +97,6 @@ def dropping_of(config: Mapping[str, Any], has_gates: bool) -> Dropping:
     states = float(config.get("recurrent_dropout") or 0.0)
     by_gate = has_gates and (states > 0 or config.get("implementation") == 1)
     return Dropping(float(config.get("dropout") or 0.0), states, by_gate)
-
-
-def _kept(like: Tensor, rate: float, *shape: int) -> Tensor:
-    """What elements are multiplied by: 0 if they are dropped, else 1 / (1 - rate)."""
-    kept: Tensor = ops.dropout(ones(*shape, dtype=like.dtype, device=like.device), rate)
-    return kept
 
 
 def _products(parts: Sequence[Tensor], weight: Tensor) -> Tensor:

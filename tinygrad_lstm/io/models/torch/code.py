@@ -118,7 +118,7 @@ _TRACED: dict[tuple[str, str], dict[str, int]] = {
     **{(f"Conv{dims}d", "_convolution"): {**_CONV, "groups": 8} for dims in (1, 2)},
     **{(f"Conv{dims}d", "_convolution_mode"): {**_CONV, "groups": 6} for dims in (1, 2)},
     ("ConvTranspose1d", "_convolution"): {**_CONV, "output_padding": 7, "groups": 8},
-    **{(f"BatchNorm{dims}d", "batch_norm"): {"momentum": 6, "eps": 7} for dims in (1, 2)},
+    **{(f"BatchNorm{dims}d", "batch_norm"): {"momentum": 6, "eps": 7} for dims in (1, 2, 3)},
     ("LayerNorm", "layer_norm"): {"normalized_shape": 1, "eps": 4},
     ("GroupNorm", "group_norm"): {"num_groups": 1, "eps": 4},
 }

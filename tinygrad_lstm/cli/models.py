@@ -11,7 +11,8 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..device import default_device, get_device
 from ..io import load_model
-from ..io.models.loaded import Loaded, Port
+from ..io.models.loaded import Loaded
+from ..io.models.ports import Port
 from ..mode import no_grad
 from ..nn import Module
 from ..printable import printable

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.io.models.loaded import Port
+from tinygrad_lstm.io.models.ports import Port
 from tinygrad_lstm.io.models.states import paired
 
 

@@ -12,8 +12,9 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import ContentError, shown
 from ..body import Body, Step
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names
+from ..ports import Port
 from .graph import Invocation, Ref, graph_of, leaves, mapped
 from .rules import (
     Layer,

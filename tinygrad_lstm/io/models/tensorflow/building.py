@@ -15,8 +15,9 @@ from ...._tensor import tensor
 from ....nn import Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step, captured
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names, free_name
+from ..ports import Port
 from ..rules import rule_for
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While

@@ -10,8 +10,9 @@ from ...._tensor import Tensor, tensor
 from ....nn import Module, Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names, free_name
+from ..ports import Port
 from ..states import paired
 from . import (  # noqa: F401  (they register their rules)
     aten_attention,

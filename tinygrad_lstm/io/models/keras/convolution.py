@@ -11,8 +11,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .... import ops
 from ...._tensor import Tensor
 from ....nn import Conv1d, Conv2d, Module
-from ..onnx.ops.windows import conv_transpose
-from ..padding import same_padding
+from ..windows import conv_transpose, same_padding
 from .core import activated, parameter
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer

@@ -12,7 +12,7 @@ from tinygrad_lstm.models.activations import ACTIVATIONS
 from .... import creation, ops
 from ...._tensor import Tensor
 from ..onnx.ops.pools import average_pool, max_pool
-from ..onnx.ops.windows import conv, conv_transpose
+from ..windows import conv, conv_transpose
 from .aten import aten
 
 __all__: list[str] = []

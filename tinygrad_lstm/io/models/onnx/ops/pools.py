@@ -15,8 +15,8 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange, ones, zeros
 from ...rules import Ints, rule
+from ...windows import pad_dims, widths_of
 from .indexing import all_but
-from .windows import pad_dims, widths_of
 
 __all__: list[str] = []
 

@@ -179,6 +179,7 @@ def test_a_saved_model_without_a_signature_or_a_function_is_refused(
 def test_missing_variables_are_named(tmp_path: Path) -> None:
     shutil.copytree(model_path("tf_module"), tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "variables")
+    shutil.copytree(model_path("tf_keras3_lstm") / "variables", tmp_path / "saved" / "variables")
     with pytest.raises(ValueError, match=r"the checkpoint has no arrays '[uw]', '[uw]'$"):
         tg.io.load_model(tmp_path / "saved")
 

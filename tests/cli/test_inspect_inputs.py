@@ -84,7 +84,7 @@ def test_bad_input_is_one_line(model: Path, head: Path, tmp_path: Path) -> None:
     for arguments, message in [
         ([model, "--input", "x.npy", "--text", "a"], "--input: expected either inputs or a text, got both"),
         ([model, "--input", "h0=x.npy"], "--input: expected h0 (2, batch, 4) float32, got shape (20, 3)"),
-        ([head, "--input", "x.npy"], "trace: nothing recurrent has run"),
+        ([head, "--input", "x.npy"], "trace: no recurrent layer or cell of the model has run"),
         ([head], f"{head}: not a whole safetensors file"),
         (["none.onnx", "--input", "x.npy"], "none.onnx: No such file"),
     ]:

@@ -68,5 +68,5 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
             from .models.torch.loading import torch_legacy_model
 
             return torch_legacy_model(path)
-        case format:
-            raise ValueError(f"{path}: a file of {format} that has only arrays; tg.io.load_weights reads them")
+        case _:
+            raise ValueError(f"{path}: it has only arrays; tg.io.load_weights reads them")

@@ -404,9 +404,9 @@ def test_files_without_one_model_are_refused(tmp_path: Path) -> None:
     path.write_bytes(archive(b"c__torch__\nNet\n)\x81" + dictionary({"training": b"\x89"}) + b"b"))
     assert error_of(path) == "a TorchScript archive without its code"
     path.write_bytes(archive(dictionary({"a": tensor()})))
-    assert error_of(path) == "a file of PyTorch that has only arrays; tg.io.load_weights reads the arrays"
+    assert error_of(path) == "it has only arrays; tg.io.load_weights reads the arrays"
     path.write_bytes(archive(dictionary({"a": module("mine\nA"), "b": module("mine\nB")})))
-    assert error_of(path) == "a file of PyTorch that has 2 models; tg.io.load_weights reads the arrays"
+    assert error_of(path) == "it has 2 models, and one is expected; tg.io.load_weights reads the arrays"
 
 
 def test_settings_and_tensors_of_a_user_defined_module(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ...tracing.model.examples import EXAMPLE_STEPS
 from ...tracing.streams.planning import NotCausalError
 from .body import Body, computing_in, floats_as, plain_array
 from .names import identifiers
-from .ports import Made, Port, by_port, checked
+from .ports import Made, Port, UnknownShapeError, by_port, checked
 from .printing import MOST_PRINTED, program_lines, shapes_by_step
 
 __all__ = ["Loaded"]
@@ -170,15 +170,19 @@ class Loaded(Module):
 
     def _example_shapes(self, lengths: Mapping[str, int], B: int) -> dict[str, list[int]]:
         """The shapes of `_examples`."""
-        shapes = {}
+        self._check_shapes()
+        return {
+            name: [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape or ()]
+            for port, name in zip(self.inputs, self.input_names, strict=True)
+        }
+
+    def _check_shapes(self) -> None:
+        """Raises an UnknownShapeError if the file does not say the shape of an input."""
         for port, name in zip(self.inputs, self.input_names, strict=True):
             if port.shape is None:
-                raise ValueError(
-                    f"{self.title}: the file does not say the shape of the input {port.name!r}; give examples of the "
-                    f"inputs, as in inputs={{{name!r}: x}}"
-                )
-            shapes[name] = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
-        return shapes
+                reason = f"{self.title}: the file does not say the shape of the input {port.name!r}"
+                advice = f"give examples of the inputs, as in inputs={{{name!r}: x}}"
+                raise UnknownShapeError(reason, advice, port.name)
 
     def extra_repr(self) -> str:
         return printable(self.title)
@@ -204,6 +208,7 @@ class Loaded(Module):
         """
         examples: Iterable[Mapping[str, Any]] = [] if inputs is None else [inputs]
         if inputs is None:
+            self._check_shapes()
             batches = {name for port in self.inputs for name in port.batch_names}
             free = {
                 port.name: [name for name in dict.fromkeys(port.free) if name not in batches] for port in self.inputs
@@ -212,10 +217,9 @@ class Loaded(Module):
             times = {name: [each for each in names if each in alone or len(names) == 1] for name, names in free.items()}
             for port in self.inputs:
                 if dynamic is None and len(free[port.name]) > 1 and len(times[port.name]) != 1:
-                    raise ValueError(
-                        f"{self.title}: the file does not say which dimension of {port} is the time; give examples of "
-                        "the inputs, and say which it is, as in dynamic={'x': {0: 'batch', 1: 'time'}}"
-                    )
+                    reason = f"{self.title}: the file does not say which dimension of {port} is the time"
+                    advice = "give examples of the inputs, and dynamic={'x': {0: 'batch', 1: 'time'}}, for instance"
+                    raise UnknownShapeError(reason, advice, port.name)
             lengths = {name for names in free.values() for name in names}
             examples = (self._examples(dict.fromkeys(lengths, steps), 3) for steps in EXAMPLE_STEPS)
             dynamic = dynamic or {

@@ -16,7 +16,17 @@ MOST_MODULES = 32
 
 _OF_LOADED = (
     *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states", "stream"),
-    *("title", "_attributes", "_check_time", "_constants", "_example_shapes", "_examples", "_file_dtype", "_getters"),
+    *(
+        "title",
+        "_attributes",
+        "_check_shapes",
+        "_check_time",
+        "_constants",
+        "_example_shapes",
+        "_examples",
+        "_file_dtype",
+        "_getters",
+    ),
     *("_given", "_like", "_lines", "_made", "_own_values", "_run", "_shapes", "_size"),
 )
 """The attributes of `loaded.Loaded` that `Module` does not have."""

@@ -16,7 +16,7 @@ from ...device import Device
 from ...printable import printable
 from .names import batches_of
 
-__all__ = ["Made", "Port", "by_port", "checked"]
+__all__ = ["Made", "Port", "UnknownShapeError", "by_port", "checked"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,20 @@ class Port:
     def __str__(self) -> str:
         shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
         return printable(f"{self.name}{shape}{self.dtype and ' ' + self.dtype}")
+
+
+class UnknownShapeError(ValueError):
+    """The file does not say enough of the shape of an input.
+
+    Attributes:
+        reason: what it does not say.
+        name: the name of the input in the file.
+    """
+
+    def __init__(self, reason: str, advice: str, name: str) -> None:
+        super().__init__(f"{reason}; {advice}")
+        self.reason = reason
+        self.name = name
 
 
 @dataclass(frozen=True)

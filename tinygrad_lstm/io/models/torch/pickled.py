@@ -69,8 +69,8 @@ def loaded_pickle(path: Path, contents: TorchContents) -> Module:
     """
     found = list(_modules(contents.root))
     if len(found) != 1:
-        named = f"{len(found)} models" if found else "only arrays"
-        raise ContentError(f"a file of PyTorch that has {named}; tg.io.load_weights reads the arrays")
+        named = f"{len(found)} models, and one is expected" if found else "only arrays"
+        raise ContentError(f"it has {named}; tg.io.load_weights reads the arrays")
     root = _unwrapped(found[0])
     if str(root.name).startswith("__torch__."):
         raise ContentError("a TorchScript archive without its code")

@@ -116,6 +116,10 @@ GRAPHS: dict[str, tuple[Config, str]] = {
         "'a'",
     ),
     "two of a name": (functional([source(), source()], [["x", 0, 0]]), "two layers are called 'x'"),
+    "not a tensor": (
+        functional([source(), called("ReLU", "a", node(3))], [["a", 0, 0]]),
+        "'a' is called with something",
+    ),
     "no layers": (functional([], [["x", 0, 0]]), "has no layers"),
     "no outputs": (functional([source()], []), "no inputs or no outputs"),
     "no tensor": (
@@ -131,6 +135,16 @@ GRAPHS: dict[str, tuple[Config, str]] = {
 def test_graphs_that_are_invalid(tmp_path: Path, name: str) -> None:
     config, words = GRAPHS[name]
     assert words in refusal(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [([1], "S2000000000"), ([1], "object"), ([[1], [1, 2]], "float32"), ([10**30], "int32"), ({"a": 1}, "float32")],
+)
+def test_constants_that_are_not_arrays_are_refused(tmp_path: Path, value: Any, dtype: str) -> None:
+    constant = {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
+    config = functional([source("x", 3), called("Add", "a", node([tensor("x"), constant]))], [["a", 0, 0]])
+    assert refusal(tmp_path, config).endswith(f"has a constant that is not an array of {dtype!r}")
 
 
 def test_models_within_models_are_bounded(tmp_path: Path) -> None:

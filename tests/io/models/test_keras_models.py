@@ -320,6 +320,25 @@ def test_dropout_of_both_directions_trains(tmp_path: Path, kind: str, config: Co
     assert all(each.grad is not None and np.isfinite(each.grad.numpy()).all() for each in found.parameters())
 
 
+@pytest.mark.parametrize(("kind", "config"), KINDS)
+@pytest.mark.parametrize("wrapper", [None, {}])
+def test_a_trace_of_a_layer_that_drops_elements_has_its_gates(
+    tmp_path: Path, kind: str, config: Config, wrapper: Config | None
+) -> None:
+    found = loaded(tmp_path, *recurrent(kind, wrapper=wrapper, return_sequences=True, recurrent_dropout=0.5, **config))
+    x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype("f4")
+    plain = tg.inspect.trace(found, x)
+    traced = tg.inspect.trace(found.train(), x, loss=lambda out: (out**2).sum())
+    assert [(each.name, list(each.values), each.gates) for each in traced] == [
+        (each.name, list(each.values), each.gates) for each in plain
+    ]
+    assert "recurrent_dropout=0.5" in traced[0].described
+    assert traced.output is not None
+    h = np.concatenate([each.values["h"] for each in traced], -1)  # (T, B, ·)
+    np.testing.assert_allclose(h, np.swapaxes(traced.output, 0, 1), rtol=1e-6)
+    assert all(np.isfinite(each.gradients["h"]).all() for each in traced)
+
+
 def test_dropout_of_a_convolutional_layer_is_refused_in_training(tmp_path: Path) -> None:
     shapes = [(2, 2, 8), (2, 2, 8), (8,)]
     found = loaded(

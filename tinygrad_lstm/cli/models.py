@@ -17,7 +17,7 @@ from ..mode import no_grad
 from ..nn import Module
 from ..printable import printable
 from ..tracing.model.examples import examples_of
-from .shared import path_option, require
+from .shared import path_option, require, with_notes
 
 __all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel", "shape_advice"]
 
@@ -164,7 +164,7 @@ class WholeModel:
         except UnknownShapeError as error:
             raise ValueError(shape_advice(error)) from error
         except (TypeError, LookupError) as error:
-            raise ValueError(" ".join([str(error), *getattr(error, "__notes__", [])])) from error
+            raise ValueError(with_notes(error)) from error
 
 
 def shape_advice(error: UnknownShapeError) -> str:

@@ -15,7 +15,7 @@ from ..io.models.names import is_batch
 from ..io.models.ports import UnknownShapeError
 from ..printable import printable
 from .models import WholeModel, shape_advice
-from .shared import require
+from .shared import require, with_notes
 
 __all__ = ["streamed", "streams"]
 
@@ -31,8 +31,7 @@ def streams(model: WholeModel) -> str:
     except UnknownShapeError as error:
         return f"not known: {shape_advice(error)}"
     except (ValueError, TypeError, LookupError) as error:
-        reason = " ".join([str(error), *getattr(error, "__notes__", [])])
-        return f"no: {reason.removeprefix('stream: ')}"
+        return f"no: {with_notes(error).removeprefix('stream: ')}"
     lookahead = getattr(stream, "lookahead", 0)
     given = f"lookahead={lookahead}" if lookahead else ""
     how = "step by step" if getattr(stream, "is_by_step", True) else "in chunks: outputs do not come at every step"

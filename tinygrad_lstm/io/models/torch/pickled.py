@@ -32,7 +32,7 @@ _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "Opt
 class Parts(Module):
     """The layers, parameters and settings of a module of a user-defined class, as attributes of the same names.
 
-    A pickle has no code, so that `forward` raises: write it in a class of your own, and call the layers.
+    A pickle has no code, so that `forward` raises: write a class that calls the layers.
 
     Args:
         kind: the name of the class.
@@ -52,7 +52,7 @@ class Parts(Module):
         names = ", ".join(name for name, _ in self.named_children()) or "none"
         return (
             f"{self._kind}: the file has its layers but not its forward, which is code: call the layers ({names}) in a "
-            "forward of your own, or export the model to ONNX or TorchScript"
+            "forward that you write, or export the model to ONNX or TorchScript"
         )
 
     def extra_repr(self) -> str:

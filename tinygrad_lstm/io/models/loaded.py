@@ -244,6 +244,9 @@ class Loaded(Module):
             except ValueError as error:  # perhaps a window is longer than these examples
                 first_error = first_error or error
         assert first_error is not None
+        known = {*states, *(fixed or {}), *(name for name, dims in (dynamic or {}).items() if "time" in dims.values())}
+        if timeless := [name for name in self.input_names if name not in known]:
+            first_error.add_note(f"(inputs that have no time dimension are given by fixed=: {', '.join(timeless)})")
         raise first_error
 
     def _check_time(self, dynamic: Mapping[str, Mapping[int, str]]) -> None:

@@ -145,6 +145,14 @@ def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
         Trainer.resume(lambda characters, options: CharLM(characters, 3, 6, 2), TEXT, checkpoint, unbroken, STEPS + 1)
 
 
+def test_names_in_errors_about_a_checkpoint_are_printable(unbroken: Path) -> None:
+    checkpoint = Checkpoint.load(unbroken / "last.safetensors")
+    group, *_ = checkpoint.optimizer["param_groups"]
+    odd = replace(checkpoint, optimizer={**checkpoint.optimizer, "param_groups": [{**group, "a\n\x7f": 1}]})
+    with pytest.raises(ValueError, match=r"unknown setting a\\x0a\\x7f;"):
+        Trainer.resume(make_model, TEXT, odd, unbroken, STEPS + 1)
+
+
 def test_options_of_a_run_stay() -> None:
     assert SMALL_OPTIONS.continued({"steps": 99, "hidden": 5}).steps == 99
     assert SMALL_OPTIONS.continued({}) == SMALL_OPTIONS

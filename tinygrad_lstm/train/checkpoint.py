@@ -71,7 +71,9 @@ class Checkpoint:
             _check_contents(contents)
             options, vocabulary = TrainingOptions(**contents.pop("options")), Vocabulary(contents.pop("vocabulary"))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
+            raise ValueError(
+                f"{path}: a checkpoint, but not one of a training run ({printable(str(error))})"
+            ) from error
         return cls(options=options, vocabulary=vocabulary, path=Path(path), **contents)
 
     @contextmanager
@@ -80,7 +82,9 @@ class Checkpoint:
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path or 'the checkpoint'}: its contents are invalid ({error})") from error
+            raise ValueError(
+                f"{self.path or 'the checkpoint'}: its contents are invalid ({printable(str(error))})"
+            ) from error
 
 
 CONTENTS: dict[str, Callable[[Any], bool]] = {

@@ -384,7 +384,7 @@ def test_a_layer_that_cannot_be_built_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     inner = {"0": module("torch.nn.modules.pooling\nMaxPool1d")}
     path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
-    assert error_of(path) == ("it has parts that are not there: 0 (MaxPool1d: 'missing the settings kernel_size')")
+    assert error_of(path) == ("it has layers that are not supported: 0 (MaxPool1d: 'missing the settings kernel_size')")
 
 
 def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> N
     inner = module("torch.nn.modules.container\nSequential", {"a": unknown, "b": module("mine\nNet")})
     path.write_bytes(archive(module("torch.nn.modules.container\nSequential", {"0": inner})))
     assert error_of(path) == (
-        "it has parts that are not there: 0.a ('torch.nn.modules.pooling.MaxUnpool1d'); 0.b ('mine.Net')"
+        "it has layers that are not supported: 0.a ('torch.nn.modules.pooling.MaxUnpool1d'); 0.b ('mine.Net')"
     )
     path.write_bytes(archive(module("mine\nNet", {"up": unknown})))
     assert error_of(path).startswith("it has no layer whose type is known, but up ('torch.nn.modules.pooling.")

@@ -256,6 +256,9 @@ class Builder:
             return []
         messages = {name: value for name, value in node.attributes.items() if not name.startswith("_")}
         own = {name: attribute_of(node.name, value) for name, value in messages.items()}
+        if getattr(own.get("T"), "kind", "") == "c" and "any" not in found.conversions:
+            self._missing.setdefault(f"{node.op} of complex numbers", []).append(node.name)
+            return []
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
         try:

@@ -102,7 +102,7 @@ class _Builder:
             results = graph.step(kind, Applied(call_layer, (graph.add(name, layer), x)), number)
             x = results[0] if number == 1 else tuple(results)
         if self.unknown:
-            raise ContentError(f"it has parts that are not there: {'; '.join(self.unknown)}")
+            raise ContentError(f"it has layers that are not supported: {'; '.join(self.unknown)}")
         outputs = enumerate(x) if isinstance(x, tuple) else [(0, x)]
         return graph.loaded(title, [(f"output_{number}" if number else "output", each) for number, each in outputs])
 

@@ -274,6 +274,25 @@ def recurrent(
 KINDS = [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("SimpleRNN", {})]
 
 
+@tg.no_grad()
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (4, 3), (2, 3)])
+@pytest.mark.parametrize("kind", ["AveragePooling1D", "MaxPooling1D", "Conv1D"])
+def test_same_padding_is_exported_for_all_lengths(tmp_path: Path, kind: str, size: int, stride: int) -> None:
+    """How many zeros there are depends on the length, and there are none for some."""
+    arrays = {}
+    settings: Config = {"pool_size": [size]}
+    if kind == "Conv1D":
+        settings = {"filters": 2, "kernel_size": [size], "use_bias": False}
+        arrays = {"layers/conv1d/vars/0": np.random.default_rng(0).standard_normal((size, 3, 2)).astype("f4")}
+    own = layer(kind, name="own", strides=[stride], padding="same", **settings)
+    found = loaded(tmp_path, model(layer("InputLayer", name="x", batch_shape=[None, None, 3]), own), arrays)
+    tg.io.export_onnx(found, tmp_path / "model.onnx")
+    exported = tg.io.load_model(tmp_path / "model.onnx")
+    for length in range(1, 13):
+        x = np.random.default_rng(length).standard_normal((2, length, 3)).astype("f4")
+        np.testing.assert_allclose(exported(x).numpy(), found(x).numpy(), 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize(("config", "dropped"), [({"dropout": 0.5}, 0), ({"recurrent_dropout": 0.5}, 1)])
 def test_a_recurrent_layer_drops_the_same_elements_at_all_steps(tmp_path: Path, config: Config, dropped: int) -> None:
     arrays = {f"layers/simple_rnn/cell/vars/{k}": np.eye(3, dtype="f4") for k in range(2)}

@@ -5,14 +5,27 @@ from collections.abc import Sequence
 from ... import ops
 from ..._tensor import Tensor
 
-__all__ = ["conv", "conv_transpose", "pad_dims", "same_padding", "spaced", "widths_of"]
+__all__ = ["conv", "conv_transpose", "pad_dims", "same_padding", "spaced", "varies", "widths_of"]
 
 
-def pad_dims(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pads the last dimensions, by the widths before and after each."""
-    if all(before == after == 0 for before, after in widths):
+def pad_dims(
+    x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0.0, always: bool = False
+) -> Tensor:
+    """Pads the last dimensions, by the widths before and after each.
+
+    Args:
+        mode, value: as for `tg.pad`.
+        always: whether there is an op for it even if all widths are 0. If they depend on the lengths of the inputs, a
+            model must apply the same ops for all lengths to be recorded.
+    """
+    if not always and all(before == after == 0 for before, after in widths):
         return x
     return ops.pad(x, [width for pair in reversed(widths) for width in pair], mode, value)
+
+
+def varies(auto_pad: str, strides: Sequence[int]) -> bool:
+    """Whether the padding depends on the lengths of the inputs."""
+    return auto_pad.startswith("SAME") and max(strides) > 1
 
 
 def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
@@ -20,7 +33,9 @@ def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
 
     Of an odd number of zeros there is one more after it.
     """
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    total = (-(-length // stride) - 1) * stride + size - length
+    if size < stride:  # it may be negative; this is max(total, 0) without a branch that depends on the length
+        total = total * (1 + total // stride)
     return total // 2, total - total // 2
 
 
@@ -61,12 +76,13 @@ def conv(
     kernel = weight.shape[2:]
     dilations, strides = dilations or [1] * len(kernel), strides or [1] * len(kernel)
     widths = widths_of(x.shape[2:], kernel, strides, dilations, pads, auto_pad)
+    always = varies(auto_pad, strides)
     if len(kernel) == 3:
-        return _conv3d(pad_dims(x, widths), weight, bias, strides, dilations, group)
+        return _conv3d(pad_dims(x, widths, always=always), weight, bias, strides, dilations, group)
     convolution = {1: ops.conv1d, 2: ops.conv2d}[len(kernel)]
-    if all(before == after for before, after in widths):
+    if not always and all(before == after for before, after in widths):
         return convolution(x, weight, bias, strides, [before for before, _ in widths], dilations, group)
-    return convolution(pad_dims(x, widths), weight, bias, strides, 0, dilations, group)
+    return convolution(pad_dims(x, widths, always=always), weight, bias, strides, 0, dilations, group)
 
 
 def _conv3d(

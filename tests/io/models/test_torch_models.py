@@ -84,6 +84,15 @@ def test_code_is_read_as_a_graph(tmp_path: Path) -> None:
 X = np.array([[-3.25, -0.4, 0.2], [0.7, 1.4, 5.0]], "f4")
 CALLS = {
     "torch.roll(x, [1], [])": np.roll(X, 1),
+    "torch.amax(x, annotate(List[int], []))": X.max(),
+    "torch.var(x, False)": X.var(),
+    "torch.mul(torch.std_mean(x, False)[0], 1)": X.std(),
+    "torch.frobenius_norm(x, [1], True)": np.linalg.norm(X, axis=1, keepdims=True),
+    "torch.linalg_norm(x, None)": np.linalg.norm(X),
+    "torch.linalg_norm(x, 1, [0])": np.linalg.norm(X, 1, axis=0),
+    'torch.linalg_norm(x, "fro")': np.linalg.norm(X, "fro"),
+    "torch.hann_window(4, 7)": np.array([0, 0.5, 1, 0.5]),
+    "torch.hamming_window(4, True, 0.75)": 0.75 - 0.46 * np.array([1.0, 0, -1, 0]),
     "torch.tile(x, [2])": np.tile(X, 2),
     "torch.fmod(x, 0.75)": np.fmod(X, np.float32(0.75)),
     'torch.div(torch.to(x, 4), -2, rounding_mode="trunc")': np.trunc(np.trunc(X) / -2),

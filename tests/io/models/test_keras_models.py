@@ -358,6 +358,20 @@ def test_a_trace_of_a_layer_that_drops_elements_has_its_gates(
     assert all(np.isfinite(each.gradients["h"]).all() for each in traced)
 
 
+def test_states_that_keras_keeps_are_kept_by_a_stream(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0).standard_normal
+    arrays = {f"layers/lstm/cell/vars/{k}": draw(s).astype("f4") for k, s in enumerate([(3, 8), (2, 8), (8,)])}
+    lstm = layer("LSTM", name="l", units=2, return_sequences=True, stateful=True)
+    config = model(layer("InputLayer", name="x", batch_shape=[1, None, 3], dtype="float32"), lstm)
+    with pytest.warns(UserWarning, match=r"start from zeros at each call here; model\.stream\(\) keeps .*: 'l'$"):
+        found = loaded(tmp_path, config, arrays)
+    x = draw((1, 6, 3)).astype("f4")
+    stream = found.stream()
+    parts = np.concatenate([stream(x[:, :4]), stream(x[:, 4:])], 1)
+    with tg.no_grad():
+        np.testing.assert_allclose(parts, found(x).numpy(), rtol=0, atol=1e-6)
+
+
 def test_dropout_of_a_convolutional_layer_is_refused_in_training(tmp_path: Path) -> None:
     shapes = [(2, 2, 8), (2, 2, 8), (8,)]
     found = loaded(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
 
+from ....printable import printable
 from ...errors import ContentError, naming_file, shown
 from ...keras.config import is_custom, is_layer, layer_config, major_version
 from ...keras.file import opened_keras
@@ -86,7 +88,26 @@ def built(
         except UnsupportedError:  # building it raises it again, with the reasons of all layers
             supported = False
     arrays = arrays_of(model, slots) if supported else {}
+    if stateful := ", ".join(_stateful(config)):
+        warnings.warn(
+            f"{printable(title)}: layers that are stateful in Keras start from zeros at each call here; model.stream() "
+            f"keeps their states: {stateful}",
+            stacklevel=4,  # the caller of load_model
+        )
     try:
         return Network(model, arrays).loaded(title).eval()
     except UnsupportedError as error:
         raise ContentError(f"it has layers that are not supported: {'; '.join(error.reasons)}") from error
+
+
+def _stateful(config: Any) -> Iterator[str]:
+    """The names of the layers that keep their states from one call to the next, at any depth of a config."""
+    waiting = [config]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if each.get("stateful") is True:
+                yield shown(str(each.get("name")))
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)

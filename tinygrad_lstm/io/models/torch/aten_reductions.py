@@ -128,7 +128,7 @@ def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 @aten("norm", "linalg_vector_norm")
-def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     return ops.norm(_cast(x, dtype), 2 if p is None else p, dims_of(dim), keepdim)
 
 
@@ -138,7 +138,7 @@ def frobenius_norm(x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
 
 
 @aten("linalg_norm")
-def linalg_norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def linalg_norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     dims = dims_of(dim)
     if ord is None or not (x.ndim == 2 if dims is None else isinstance(dims, tuple) and len(dims) == 2):
         return norm(x, ord, dims, keepdim, dtype)

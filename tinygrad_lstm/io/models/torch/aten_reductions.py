@@ -133,7 +133,7 @@ def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: A
 
 
 @aten("frobenius_norm")
-def frobenius_norm(x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+def frobenius_norm(x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
     return norm(x, 2, dim, keepdim)
 
 
@@ -146,7 +146,7 @@ def linalg_norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = Fal
 
 
 @aten("linalg_matrix_norm")
-def matrix_norm(x: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, dtype: Any = None) -> Tensor:
+def matrix_norm(x: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, dtype: Any = None) -> Any:
     if ord != "fro":
         raise ValueError(f"linalg.norm: the norm {ord!r} of matrices is not supported; expected 'fro'")
     return norm(x, 2, dim, keepdim, dtype)

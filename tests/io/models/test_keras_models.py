@@ -372,6 +372,28 @@ def test_states_that_keras_keeps_are_kept_by_a_stream(tmp_path: Path) -> None:
         np.testing.assert_allclose(parts, found(x).numpy(), rtol=0, atol=1e-6)
 
 
+@tg.no_grad()
+@pytest.mark.parametrize("kind", ["Attention", "MultiHeadAttention"])
+def test_attention_drops_weights_in_training(tmp_path: Path, kind: str) -> None:
+    """With equal keys and values of 1, an output is the sum of the weights that are kept."""
+    arrays = {}
+    config: Config = {"dropout": 0.5}
+    given = node([tensor("x"), tensor("x")])
+    if kind == "MultiHeadAttention":
+        config |= {"num_heads": 1, "key_dim": 1, "use_bias": False}
+        given = node(tensor("x"), tensor("x"))
+        shapes = {"query_dense": (1, 1, 1), "key_dense": (1, 1, 1), "value_dense": (1, 1, 1), "output_dense": (1, 1, 1)}
+        arrays = {f"layers/multi_head_attention/{name}/vars/0": np.ones(s, "f4") for name, s in shapes.items()}
+    found = loaded(
+        tmp_path, functional([source("x", 1000, 1), called(kind, "a", given, **config)], [["a", 0, 0]]), arrays
+    )
+    x = np.ones((1, 1000, 1), "f4")
+    np.testing.assert_allclose(found(x).numpy(), 1, 1e-5)
+    tg.manual_seed(0)
+    out = found.train()(x).numpy()
+    assert 0.02 < out.std() < 0.05 and abs(out.mean() - 1) < 0.01  # of binomial numbers: 0.0316
+
+
 def test_dropout_of_a_convolutional_layer_is_refused_in_training(tmp_path: Path) -> None:
     shapes = [(2, 2, 8), (2, 2, 8), (8,)]
     found = loaded(
@@ -565,6 +587,30 @@ def test_axes_of_a_normalization_in_any_order(tmp_path: Path) -> None:
     found = loaded(tmp_path, config, {"layers/layer_normalization/vars/0": gamma})(X).detach().numpy()
     normal = (X - X.mean((1, 2), keepdims=True)) / np.sqrt(X.var((1, 2), keepdims=True) + 1e-3)
     np.testing.assert_allclose(found, normal * gamma.reshape(2, 3), 1e-4)
+
+
+@pytest.mark.parametrize(("version", "pictures", "masked"), [("3.5.0", False, True), ("2.15.0", False, True),
+    ("3.5.0", True, False), ("2.15.0", True, False)])  # fmt: skip
+def test_moving_statistics_are_those_of_keras(tmp_path: Path, version: str, pictures: bool, masked: bool) -> None:
+    """The variance is not the unbiased one, except that of pictures in Keras 2; masked steps do not count."""
+    values = [1.0, 0.0, 0.0, 1.0]
+    weights = {f"layers/batch_normalization/vars/{k}": np.full(3, value, "f4") for k, value in enumerate(values)}
+    shape = [None, 2, 1, 3] if pictures else [None, 2, 3]
+    layers = [layer("InputLayer", name="x", batch_shape=shape), layer("BatchNormalization", name="n", momentum=0.5)]
+    if masked:
+        layers.insert(1, layer("Masking", name="m"))
+    found = loaded(tmp_path, model(*layers), weights, version=version)
+    x = np.arange(12, dtype="f4").reshape(2, *shape[1:]) ** 1.5 + 1
+    if masked:
+        x[1, 1] = 0
+    rows = x.reshape(4, 3)[: 3 if masked else 4]
+    out = found.train()(x).detach().numpy().reshape(4, 3)[: len(rows)]
+    np.testing.assert_allclose(out, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-3), 1e-4, 1e-5)
+    unbiased = int(pictures and version[0] == "2")
+    np.testing.assert_allclose(found.n.running_mean.numpy(), rows.mean(0) / 2, 1e-5)
+    np.testing.assert_allclose(found.n.running_var.numpy(), (1 + rows.var(0, ddof=unbiased)) / 2, 1e-5)
+    found.eval()(x)
+    np.testing.assert_allclose(found.n.running_mean.numpy(), rows.mean(0) / 2, 1e-5)
 
 
 def test_a_frozen_batch_normalization_keeps_its_statistics(tmp_path: Path) -> None:

@@ -358,6 +358,17 @@ def test_a_trace_of_a_layer_that_drops_elements_has_its_gates(
     assert all(np.isfinite(each.gradients["h"]).all() for each in traced)
 
 
+def test_states_of_a_model_of_one_step_are_given_by_name(tmp_path: Path) -> None:
+    after = called("Add", "after", node([tensor("x"), tensor("before")]))
+    config = functional(
+        [source("x", 3), source("before", 3), after], [["after", 0, 0]], [["x", 0, 0], ["before", 0, 0]]
+    )
+    path = write_keras(tmp_path / "step.keras", config, {}, version="3.15.1")
+    stream = tg.io.load_model(path, states={"before": "after"}).stream()
+    x = np.ones((1, 3), "f4")
+    np.testing.assert_array_equal([stream(x), stream(x)], [x, 2 * x])
+
+
 def test_states_that_keras_keeps_are_kept_by_a_stream(tmp_path: Path) -> None:
     draw = np.random.default_rng(0).standard_normal
     arrays = {f"layers/lstm/cell/vars/{k}": draw(s).astype("f4") for k, s in enumerate([(3, 8), (2, 8), (8,)])}

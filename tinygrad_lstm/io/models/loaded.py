@@ -233,7 +233,8 @@ class Loaded(Module):
         if dynamic is not None:
             self._check_time(dynamic)
         names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
-        outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
+        recorded = self.output_names if len(self.output_names) > 1 else ["output"]
+        outputs = dict(zip(self.body.outputs, recorded, strict=True))
         states = {names[before]: outputs[after] for before, after in self.states.items()}
         first_error = None
         for each in examples:
@@ -244,8 +245,9 @@ class Loaded(Module):
             except ValueError as error:  # perhaps a window is longer than these examples
                 first_error = first_error or error
         assert first_error is not None
-        known = {*states, *(fixed or {}), *(name for name, dims in (dynamic or {}).items() if "time" in dims.values())}
-        if timeless := [name for name in self.input_names if name not in known]:
+        timed = {name for name, dims in (dynamic or {}).items() if "time" in dims.values()}
+        timeless = [name for name in self.input_names if name not in {*states, *(fixed or {}), *timed}]
+        if timed and timeless:
             first_error.add_note(f"(inputs that have no time dimension are given by fixed=: {', '.join(timeless)})")
         raise first_error
 

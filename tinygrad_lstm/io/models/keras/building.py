@@ -38,7 +38,7 @@ from .weights import arrays_of
 __all__ = ["built", "model_of"]
 
 
-def model_of(path: Path) -> Loaded:
+def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """The module of a Keras file.
 
     Raises:
@@ -47,7 +47,7 @@ def model_of(path: Path) -> Loaded:
     with naming_file(path):
         try:
             file = opened_keras(path)
-            return built(file.config, file.version, path.name, lambda model, slots: arrays_of(file, slots))
+            return built(file.config, file.version, path.name, lambda model, slots: arrays_of(file, slots), states)
         except RecursionError as error:
             raise ContentError("the model's config is nested too deeply") from error
 
@@ -57,6 +57,7 @@ def built(
     version: str,
     title: str,
     arrays_of: Callable[[Spec, Mapping[str, list[Slot]]], Mapping[str, HostArray]],
+    states: Mapping[str, str] | None = None,
 ) -> Loaded:
     """The module of a Keras model.
 
@@ -65,6 +66,8 @@ def built(
         version: the version of Keras that wrote it, if it is known.
         title: the file's name.
         arrays_of: returns the arrays by the paths of slots, given the model and the slots of its outermost layers.
+        states: the inputs that are states, each with the output that is the state afterwards. Layers of Keras do not
+            say it in their names.
 
     Raises:
         ContentError: the config is missing or has layers that are not supported, or what `arrays_of` raises.
@@ -95,7 +98,7 @@ def built(
             stacklevel=4,  # the caller of load_model
         )
     try:
-        return Network(model, arrays).loaded(title).eval()
+        return Network(model, arrays).loaded(title, states).eval()
     except UnsupportedError as error:
         raise ContentError(f"it has layers that are not supported: {'; '.join(error.reasons)}") from error
 

@@ -19,6 +19,7 @@ from ..loaded import Loaded
 from ..names import attribute_names, free_name
 from ..ports import Port
 from ..rules import rule_for
+from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
 from .forms import form_of
@@ -153,7 +154,9 @@ class Builder:
         attributes = attribute_names(wanted.values())
         constants = {name: array for name, array in self.constants.items() if name in used}
         names_of = {name: attributes[each] for name, each in wanted.items()}
-        return Loaded(title, list(ports.values()), body, contents, names_of, constants, states).eval()
+        own_ports = list(ports.values())
+        pairs = paired(own_ports, [Port(name) for name in outputs], states)
+        return Loaded(title, own_ports, body, contents, names_of, constants, pairs).eval()
 
     # -- graphs and functions ------------------------------------------------------------------------------------------
 

@@ -52,8 +52,8 @@ def inspect(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            help="A checkpoint that train wrote, or the folder of a run; with --input, a model of any file, or the folder "
-            "of a SavedModel.  [default: the newest run without --out]",
+            help="A checkpoint that train wrote, or the folder of a run; with --input, a model of any file, or the "
+            "folder of a SavedModel.  [default: the newest run without --out]",
             metavar="FILE",
         ),
     ] = None,

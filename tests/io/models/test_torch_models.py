@@ -331,6 +331,19 @@ def test_batch_normalization_of_volumes_follows_the_batches_in_training(how: str
 
 
 @tg.no_grad()
+def test_batch_normalizations_that_were_traced_follow_the_batches_in_training() -> None:
+    model = tg.io.load_model(FOLDER / "torch_trace_norms.pt").train()
+    x = read_safetensors(FOLDER / "torch_trace_norms.expected.safetensors").tensors["in.input"]
+    model(x)
+    first, second, *_ = model.children()
+    np.testing.assert_allclose(first.running_mean.numpy(), 0.1 * x.mean((0, 2, 3)), rtol=0, atol=1e-6)
+    x = (x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)
+    grouped = tg.group_norm(tg.tensor(x), 2).numpy()
+    np.testing.assert_allclose(second.running_var.numpy(), grouped.var((0, 2, 3), ddof=1), rtol=1e-3)
+    assert second.momentum is None
+
+
+@tg.no_grad()
 def test_tracked_statistics_of_instance_normalization_are_refused_in_training(tmp_path: Path) -> None:
     settings = {"track_running_stats": b"\x88", "eps": number(1)}
     zeros = tensor(shape=(3,), strides=(1,))

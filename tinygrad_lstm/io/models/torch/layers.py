@@ -211,6 +211,8 @@ def _batch_norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, An
 
 def _norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, Any]) -> dict[str, Any]:
     named = next((arrays[name] for name in ("weight", "running_mean") if name in arrays), None)
+    if named is None and not settings.keys() & {"num_features", "num_channels"}:  # of a traced layer
+        raise UnsupportedSettingError("a normalization without parameters")
     return {} if named is None else {"num_features": named.size, "num_channels": named.size}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinygrad_lstm.cli.arrays import FileArray, read_arrays, write_arrays
 from tinygrad_lstm.cli.fitting import fitted, given_inputs
-from tinygrad_lstm.io.models.loaded import Port
+from tinygrad_lstm.io.models.ports import Port
 
 # -- sounds ------------------------------------------------------------------------------------------------------------
 

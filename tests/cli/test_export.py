@@ -67,7 +67,7 @@ def test_a_file_is_replaced_only_if_it_is_named(copied: Path) -> None:
         ),
         (["head.v1.onnx", "--to", "torch", "--out", "none/a.safetensors"], "none/a.safetensors: No such file"),
         (["none.onnx", "--to", "torch"], "none.onnx: No such file"),
-        (["a.safetensors", "--to", "onnx"], "a.safetensors: a file of safetensors that has only arrays"),
+        (["a.safetensors", "--to", "onnx"], "a.safetensors: it has only arrays"),
     ],
 )
 def test_bad_input_is_one_line(copied: Path, arguments: list[str], message: str) -> None:

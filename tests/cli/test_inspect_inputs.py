@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import run_here, succeed_here
+from golden_models import model_path
 from page_files import contents_of
 
 import tinygrad_lstm as tg
@@ -78,14 +79,23 @@ def test_a_checkpoint_has_its_own_vocabulary(runs: tuple[Path, str], tmp_path: P
     assert len(said["items"][0]["tokens"]) == 4 and "predictions" in said["items"][0]
 
 
+def test_a_saved_model_is_a_folder(tmp_path: Path) -> None:
+    ids, page = tmp_path / "ids.npy", tmp_path / "page.html"
+    np.save(ids, np.array([[1, 2, 3, 4]], np.int32))
+    succeed_here("inspect", model_path("tf_keras3_lstm"), "--input", ids, "--out", page)
+    layers = contents_of(page)[0]["layers"]
+    assert [(layer["kind"], layer["hidden"], layer["length"]) for layer in layers] == [("LSTM", 4, 4)]
+
+
 def test_bad_input_is_one_line(model: Path, head: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "x0.npy", X[:0])
     for arguments, message in [
         ([model, "--input", "x.npy", "--text", "a"], "--input: expected either inputs or a text, got both"),
         ([model, "--input", "h0=x.npy"], "--input: expected h0 (2, batch, 4) float32, got shape (20, 3)"),
-        ([head, "--input", "x.npy"], "trace: nothing recurrent has run"),
+        ([head, "--input", "x.npy"], "trace: no recurrent layer or cell of the model has run"),
         ([head], f"{head}: not a whole safetensors file"),
+        ([tmp_path], f"{tmp_path}: not the folder of a run; for the folder of a SavedModel, give --input"),
         (["none.onnx", "--input", "x.npy"], "none.onnx: No such file"),
     ]:
         result = run_here("inspect", *arguments, "--out", "page.html", cwd=tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from commands import fail, fail_here, succeed, succeed_here
 from onnx_graphs import Graph
+from torch_pickles import archive, dictionary, tensor
 
 from tinygrad_lstm.io import save_weights
 from tinygrad_lstm.models import GRU, LSTM
@@ -22,7 +23,7 @@ def test_it_lists_arrays_and_recurrent_layers() -> None:
         "7 arrays, 2,339 numbers, 0.01 MB",
         "recurrent layers:",
         "  lstm: LSTM(8, 16), by LSTM.from_torch(weights, prefix='lstm')",
-        "no whole model: a file of PyTorch that has only arrays; tg.io.load_weights reads the arrays",
+        "no whole model: it has only arrays; tg.io.load_weights reads the arrays",
     ]
     assert printed in PAGE.read_text(encoding="utf-8")
 
@@ -80,7 +81,7 @@ def test_without_recurrent_layers_it_says_so(tmp_path: Path) -> None:
         "y  2 × 3     float64",
         "2 arrays, 7 numbers, 0.00 MB",
         "no recurrent layers are recognised",
-        "no whole model: a file of safetensors that has only arrays; tg.io.load_weights reads them",
+        "no whole model: it has only arrays; tg.io.load_weights reads them",
     ]
 
 
@@ -119,6 +120,23 @@ def test_the_program_has_the_lengths_that_are_given(head: Path) -> None:
     for bad in ("x=", "x=-1,1,3", "x=0,1,3", "x=2.5,1,3"):
         message = fail_here("show", head, "--shape", bad)
         assert message == f"--shape: expected lengths or names, as in x=batch,time,80, got {bad!r}"
+
+
+def test_a_shape_that_the_file_does_not_say_can_be_given() -> None:
+    encoder = MODELS / "torch_script_encoder.pt"
+    assert "does not say the shape of the input 'src'; give it with --shape, as in --shape src=batch,time,80" in (
+        succeed_here("show", encoder)
+    )
+    printed = succeed_here("show", encoder, "--shape", "src=batch,time,8")
+    assert "src (batch, time, 8)" in printed and "--shape" not in printed
+
+
+def test_a_single_layer_has_no_shapes_of_inputs(tmp_path: Path) -> None:
+    parameters = dictionary({"weight": tensor(), "bias": b"N"})
+    attributes = dictionary({"_parameters": parameters, "_buffers": b"}", "_modules": b"}"})
+    (tmp_path / "a.pt").write_bytes(archive(b"ctorch.nn.modules.linear\nLinear\n)\x81" + attributes + b"b"))
+    message = "one Linear, without the shapes of its inputs; tg.io.load_model returns it"
+    assert succeed_here("show", tmp_path / "a.pt").splitlines()[-1] == f"no whole model: {message}"
 
 
 def test_lengths_of_one_name_are_equal_in_all_inputs() -> None:

@@ -282,7 +282,7 @@ def test_invalid_arguments_are_refused() -> None:
         fit_decay([[1.0, 0.5], [0.5, 0.25]])
     with pytest.raises(ValueError, match="loss returned float64"):
         gradient_flow(network, x, lambda out: out)
-    with pytest.raises(ValueError, match="nothing recurrent"):
+    with pytest.raises(ValueError, match="no recurrent layer or cell"):
         gradient_flow(tg.nn.Linear(2, 3).to(dtype="float64"), x, last)
 
 

@@ -89,9 +89,9 @@ def test_a_loss_of_one_element_is_a_scalar() -> None:
 ARGUMENTS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "nothing recurrent": (
         lambda: nn.Linear(3, 4), {},
-        r"nothing recurrent has run in this Linear, of an input of shape \(5, 2, 3\); expected at least one step",
+        r"no recurrent layer or cell of the model has run, for an input of shape \(5, 2, 3\); expected at least",
     ),
-    "no steps": (lambda: LSTM(3, 4), {"x": tg.zeros(0, 2, 3)}, r"nothing recurrent .* of shape \(0, 2, 3\)"),
+    "no steps": (lambda: LSTM(3, 4), {"x": tg.zeros(0, 2, 3)}, r"no recurrent layer or cell .* of shape \(0, 2, 3\)"),
     "no steps of a cell": (
         lambda: LSTMCell(3, 4), {"x": np.zeros((0, 2, 3))},
         r"LSTMCell expects an input of shape .*, at least one step, .* got \(0, 2, 3\)",

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fuzz_files
 import pytest
-from fuzz_files import FORMATS, bytes_changed, case, fuzz, lines_of, outcome, whole_files
+from fuzz_damage import bytes_changed
+from fuzz_files import case, fuzz, lines_of, outcome
+from fuzz_formats import FORMATS, whole_files
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit on a process's memory")
 
@@ -79,10 +81,10 @@ def test_large_memory_is_noticed(tmp_path: Path) -> None:
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(fuzz_files.__file__).parent)!r})
-import fuzz_files
+import fuzz_files, fuzz_formats
 fuzz_files.whole_files = lambda: None
 fuzz_files.case = lambda seed, number: fuzz_files.Case("state", "", b"")
-fuzz_files.FORMATS["state"] = fuzz_files.Format(list, lambda path: bytearray(2 * fuzz_files.MEMORY))
+fuzz_files.FORMATS["state"] = fuzz_formats.Format(list, lambda path: bytearray(2 * fuzz_files.MEMORY))
 fuzz_files.serve(0, [7])
 """
     assert list(lines_of([sys.executable, "-c", program])) == ["ready", "7 wrong: MemoryError()"]

@@ -203,7 +203,7 @@ def test_invalid_inputs_are_named(
 def test_an_error_raised_by_the_model_is_shown_with_the_shapes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="conv1d: x of shape") as raised:
         tg.io.export_onnx(Spotter(), tmp_path / "model.onnx", {"x": rows(4, 2, 5)})
-    assert raised.value.__notes__ == ["Spotter was run with x (4, 2, 5), made of the examples"]
+    assert raised.value.__notes__ == ["when Spotter was run with x (4, 2, 5), made of the examples"]
 
 
 def test_states_have_names() -> None:

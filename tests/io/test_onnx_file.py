@@ -336,6 +336,7 @@ def outside(location: str, **where: str) -> TensorProto:
         ),
         (outside("/etc/passwd"), "which is not a file in the model's folder"),
         (outside("link"), "which is not a file in the model's folder"),
+        (outside("circle"), "which cannot be read"),
         (outside(""), "which is not a file in the model's folder"),
         (outside("none.data"), "is in the file 'none.data' beside the model, which cannot be read: No such file"),
         (outside("."), "which cannot be read: Is a directory"),
@@ -379,6 +380,7 @@ def outside(location: str, **where: str) -> TensorProto:
 def test_arrays_that_are_refused(tmp_path: Path, stored: TensorProto, words: str) -> None:
     (tmp_path / "data").write_bytes(bytes(12))
     (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "circle").symlink_to("circle")
     path = write(tmp_path / "a.onnx", graph([], [stored]))
     assert re.search(words, refusal(path))
     path = write(tmp_path / "b.onnx", graph([constant("W", stored), node("LSTM")]))

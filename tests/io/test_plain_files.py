@@ -141,6 +141,8 @@ def test_objects_beside_the_arrays_are_skipped_and_calls_refused(
         (b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}b.", "refuses a file of joblib"),
         (b"(dp0\nS'a\np1\n.", "damaged: a string has no quotes"),
         (b"(dp0\nS'a'\np1\nFx\n.", "damaged"),
+        (b"(dp0\nS'a'\np-5\n.", "damaged: a number in its memo is negative"),
+        (b"(dp0\nS'a'\ng-1\ns.", "damaged: its memo lacks a value"),
     ],
 )
 def test_pickles_that_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:

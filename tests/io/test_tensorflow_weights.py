@@ -95,6 +95,15 @@ def test_cells_are_recognised() -> None:
     assert len(found) == 9
 
 
+def test_layers_of_keras_are_not_recognised_as_cells() -> None:
+    weights = tg.io.load_weights(model_path("tf_tfjs_layers") / "model.json")
+    assert "lower/lstm_cell/recurrent_kernel" in weights
+    assert [(each.prefix, str(each.network)) for each in recognised(weights)] == [
+        ("lower", "LSTM(3, 3)"),
+        ("upper", "GRU(3, 4)"),
+    ]
+
+
 def test_cells_of_a_frozen_graph() -> None:
     models = GOLDEN.parent / "models"
     network = LSTM.from_tensorflow(models / "tf1_frozen.pb", "rnn/multi_rnn_cell/cell_0")

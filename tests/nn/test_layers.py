@@ -37,6 +37,7 @@ LAYERS = {
     "BatchNorm1d, average of all": (lambda: nn.BatchNorm1d(4, momentum=None), lambda: tg.randn(2, 4)),
     "BatchNorm1d in evaluation": (lambda: nn.BatchNorm1d(4).eval(), lambda: tg.randn(2, 4)),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), lambda: tg.randn(2, 4, 3, 2)),
+    "BatchNorm3d": (lambda: nn.BatchNorm3d(4), lambda: tg.randn(2, 4, 3, 2, 1)),
     "MultiheadAttention": (lambda: SelfAttention(4, 2, add_bias_kv=True), lambda: tg.randn(5, 2, 4)),
     "MultiheadAttention of sizes": (lambda: SelfAttention(4, 2, kdim=4, vdim=3), lambda: tg.randn(5, 2, 4)),
     "Dropout": (lambda: nn.Dropout(0.5), lambda: tg.randn(20, requires_grad=True)),

@@ -204,6 +204,14 @@ def test_weights_of_different_shapes_are_refused(unbroken: Path) -> None:
         )
 
 
+def test_names_in_errors_about_a_checkpoint_are_printable(unbroken: Path) -> None:
+    checkpoint = TextCheckpoint.load(unbroken / "last.safetensors")
+    group, *_ = checkpoint.optimizer["param_groups"]
+    odd = replace(checkpoint, optimizer={**checkpoint.optimizer, "param_groups": [{**group, "a\n\x7f": 1}]})
+    with pytest.raises(ValueError, match=r"unknown setting a\\x0a\\x7f;"):
+        TextTrainer.resume(make_model, TEXT, odd, unbroken, STEPS + 1)
+
+
 def test_options_of_a_run_stay() -> None:
     assert SMALL_OPTIONS.continued({"steps": 99, "hidden": 5}).steps == 99
     assert SMALL_OPTIONS.continued({}) == SMALL_OPTIONS

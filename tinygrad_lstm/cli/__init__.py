@@ -16,6 +16,7 @@ from ..device import set_num_threads
 from . import atlas, eval, explain, export, gradient_flow, info, inspect, run, sample, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
+from .shared import with_notes
 
 __all__ = ["app", "main"]
 
@@ -84,5 +85,4 @@ def _run() -> None:
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    parts = [str(error) or type(error).__name__, *getattr(error, "__notes__", [])]
-    return " ".join(" ".join(parts).split())
+    return " ".join(with_notes(error).split())

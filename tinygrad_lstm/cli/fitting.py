@@ -10,8 +10,8 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer
 
 from ..io.errors import shown
-from ..io.models.loaded import Port
 from ..io.models.names import is_batch
+from ..io.models.ports import Port
 from ..printable import printable
 from .arrays import FileArray
 

@@ -51,8 +51,8 @@ def inspect(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            help="A checkpoint that train wrote, or the folder of a run; with --input, a model of any file.  [default: "
-            "the newest run without --out]",
+            help="A checkpoint that train wrote, or the folder of a run; with --input, a model of any file, or the "
+            "folder of a SavedModel.  [default: the newest run without --out]",
             metavar="FILE",
         ),
     ] = None,
@@ -109,6 +109,8 @@ def inspect(
         words = None if vocabulary is None else _lines(path_option("--vocabulary", vocabulary))
         shown = of_inputs(str(path), model, inputs_of(model, input, channel), words, of_all)
     else:
+        if run is None and path.is_dir():
+            raise ValueError(f"{path}: not the folder of a run; for the folder of a SavedModel, give --input")
         require("--vocabulary", vocabulary is None, "it together with --input", vocabulary)
         shown = _of_text(path, run, text, data, unknown, device, of_all)
     _write_page(shown, place, f"Inside {path.name}", *windows)
@@ -178,13 +180,13 @@ def _text(
 
 
 def _to_inspect(given: str | None) -> tuple[Path, RunFolder | None]:
-    """The checkpoint, and the run's folder if that was given; by default those of the newest run."""
-    path = newest_folder(DEFAULT_OUT) if given is None else path_option("CHECKPOINT", given)
+    """The model's file or folder, and the run's folder if that was given; by default those of the newest run."""
+    path = newest_folder(DEFAULT_OUT) if given is None else path_option("FILE", given)
     if path is None:
         raise ValueError(f"{DEFAULT_OUT}: there is no run; train a model first, or name a checkpoint")
-    if not path.is_dir():
-        return path, None
     folder = RunFolder(path)
+    if not folder.is_used():  # a file, or the folder of a SavedModel
+        return path, None
     folder.check_links()
     return folder.best if folder.best.exists() else folder.last, folder
 

@@ -11,14 +11,15 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ..device import default_device, get_device
 from ..io import load_model
-from ..io.models.loaded import Loaded, Port
+from ..io.models.loaded import Loaded
+from ..io.models.ports import Port, UnknownShapeError
 from ..mode import no_grad
 from ..nn import Module
 from ..printable import printable
 from ..tracing.model.examples import examples_of
-from .shared import path_option, require
+from .shared import path_option, require, with_notes
 
-__all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel"]
+__all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel", "shape_advice"]
 
 ModelFile: TypeAlias = Annotated[
     str,
@@ -80,7 +81,11 @@ class WholeModel:
             require("--state", pair.count("=") == 1, "the names of an input and an output, as in h0=hn", repr(pair))
         states = dict(pair.split("=") for pair in pairs) if pairs else None
         with default_device(get_device(device)):
-            return cls.of(load_model(path_option("FILE", file), states))._shaped(shapes or ())
+            module = load_model(path_option("FILE", file), states)
+            if not hasattr(module, "example_inputs"):
+                kind = type(module).__name__
+                raise ValueError(f"{file}: one {kind}, without the shapes of its inputs; tg.io.load_model returns it")
+            return cls.of(module)._shaped(shapes or ())
 
     @classmethod
     def of(cls, module: Module) -> "WholeModel":
@@ -156,8 +161,15 @@ class WholeModel:
             raise ValueError(f"missing inputs: {'; '.join(map(str, missing))}; give --input")
         try:
             yield
+        except UnknownShapeError as error:
+            raise ValueError(shape_advice(error)) from error
         except (TypeError, LookupError) as error:
-            raise ValueError(" ".join([str(error), *getattr(error, "__notes__", [])])) from error
+            raise ValueError(with_notes(error)) from error
+
+
+def shape_advice(error: UnknownShapeError) -> str:
+    """What a file does not say of a shape, and how the command says it."""
+    return printable(f"{error.reason}; give it with --shape, as in --shape {error.name}=batch,time,80")
 
 
 def _with_lengths(port: Port, lengths: Mapping[str, int | str]) -> Port:

@@ -32,6 +32,7 @@ __all__ = [
     "program",
     "require",
     "use_threads",
+    "with_notes",
     "writable_file",
 ]
 
@@ -69,6 +70,11 @@ def require(option: str, good: bool, expected: str, given: object) -> None:
     """Raises ValueError that names the option unless its value is good."""
     if not good:
         raise ValueError(f"{option}: expected {expected}, got {given}")
+
+
+def with_notes(error: Exception) -> str:
+    """What an error says, with the notes that were added to it, such as the layer in which it was raised."""
+    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", [])])
 
 
 def use_threads(number: int | None) -> None:

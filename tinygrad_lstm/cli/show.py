@@ -118,7 +118,7 @@ def _of_model(model: WholeModel) -> Iterator[str]:
 def _layers(module: Module) -> Iterator[tuple[str, Module]]:
     """The modules that contain no others, by name."""
     for name, each in module.named_modules():
-        if type(each) is not Module and not any(True for _ in each.named_children()):
+        if type(each) not in (Module, Loaded) and not any(True for _ in each.named_children()):
             yield name or type(each).__name__, each
 
 

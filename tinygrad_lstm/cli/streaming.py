@@ -12,9 +12,10 @@ from tinygrad_lstm.backends.base import HostArray
 from ..device import get_device
 from ..io.models.loaded import Loaded
 from ..io.models.names import is_batch
+from ..io.models.ports import UnknownShapeError
 from ..printable import printable
-from .models import WholeModel
-from .shared import require
+from .models import WholeModel, shape_advice
+from .shared import require, with_notes
 
 __all__ = ["streamed", "streams"]
 
@@ -27,9 +28,10 @@ def streams(model: WholeModel) -> str:
     module: Any = model.module
     try:
         stream = module.stream(lookahead=FURTHEST) if isinstance(module, Loaded) else module.stream()
+    except UnknownShapeError as error:
+        return f"not known: {shape_advice(error)}"
     except (ValueError, TypeError, LookupError) as error:
-        reason = " ".join([str(error), *getattr(error, "__notes__", [])])
-        return f"no: {reason.removeprefix('stream: ')}"
+        return f"no: {with_notes(error).removeprefix('stream: ')}"
     lookahead = getattr(stream, "lookahead", 0)
     given = f"lookahead={lookahead}" if lookahead else ""
     how = "step by step" if getattr(stream, "is_by_step", True) else "in chunks: outputs do not come at every step"
@@ -86,26 +88,11 @@ def _stream(model: WholeModel, named: Mapping[str, HostArray]) -> tuple[Any, Map
         (first, *states) = named
         require("--stream", not states, "no states, which start from zeros", ", ".join(states))
         return module.stream(batch), {first: 0}, {model.outputs[0]: 0}
-    shaped: dict[str, Any] = {} if model.inputs == module.inputs else _shapes(model, named)
-    shaped["lookahead"] = FURTHEST
-    stream = module.stream(batch, **shaped)
+    stream = module.stream(batch, lookahead=FURTHEST)
     if fixed := {name: array for name, array in named.items() if name not in stream.input_times}:
-        stream = module.stream(batch, fixed=fixed, **shaped)
+        stream = module.stream(batch, fixed=fixed, lookahead=FURTHEST)
     outputs = dict(zip(model.outputs, stream.output_times.values(), strict=True))
     return stream, stream.input_times, outputs
-
-
-def _shapes(model: WholeModel, named: Mapping[str, HostArray]) -> dict[str, Any]:
-    """Examples of the inputs, and their free dimensions, as --shape says them."""
-    dynamic = {
-        model.parameters[port.name]: {
-            dim: "batch" if is_batch(length) else "time"
-            for dim, length in enumerate(port.shape or ())
-            if isinstance(length, str)
-        }
-        for port in model.inputs
-    }
-    return {"inputs": named, "dynamic": {name: dims for name, dims in dynamic.items() if name in named}}
 
 
 def _by_name(outputs: Any, names: Mapping[str, Any]) -> dict[str, Any]:

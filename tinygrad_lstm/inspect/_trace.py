@@ -64,8 +64,8 @@ def trace(
         A `Trace` of NumPy arrays in the model's dtype, on whichever device the model runs.
 
     Raises:
-        ValueError: nothing recurrent has run; the loss is not a scalar, or does not depend on what has run; the model
-            does not take these arguments; a layer was called with batches of different sizes.
+        ValueError: no recurrent layer or cell has run; the loss is not a scalar, or does not depend on what has run;
+            the model does not take these arguments; a layer was called with batches of different sizes.
         TypeError: `model` is not a Module, or `loss` is not callable.
         RuntimeError: the model changed an output of a cell or layer, or an operand of a layer, in place.
         MemoryError: the trace would take more than `max_bytes`.
@@ -119,14 +119,14 @@ def _observed(model: Module, run: Callable[..., Any], given: Arguments, calls: C
         The model's outputs.
 
     Raises:
-        ValueError: nothing recurrent has run.
+        ValueError: no recurrent layer or cell has run.
     """
     with Switch(tracer=calls):
         outputs = run(*given.positional, **given.named)
     x = given.first
     if not calls or 0 in x.shape[time : time + 1]:
         raise ValueError(
-            f"trace: nothing recurrent has run in this {type(model).__name__}, of an input of shape {x.shape}; "
+            f"trace: no recurrent layer or cell of the model has run, for an input of shape {x.shape}; "
             "expected at least one step of a cell, an LSTM, a GRU or an RNN"
         )
     return outputs

@@ -40,7 +40,7 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
         case "Keras":
             from .models.keras.building import model_of as model_of_keras
 
-            return model_of_keras(path)
+            return model_of_keras(path, states)
         case "SavedModel":
             from .models.tensorflow.saved_model import model_of as model_of_saved_model
 
@@ -56,6 +56,8 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
         case "safetensors" if is_checkpoint(path):
             from .models.checkpoint import model_of as model_of_checkpoint
 
+            if states:
+                raise ValueError(f"{path}: a CharLM knows its states; leave out states=")
             return model_of_checkpoint(path)
         case "PyTorch":
             from .models.torch.loading import torch_model
@@ -68,6 +70,6 @@ def load_model(path: str | Path, states: Mapping[str, str] | None = None) -> Mod
         case "PyTorch before 1.6":
             from .models.torch.loading import torch_legacy_model
 
-            return torch_legacy_model(path)
-        case format:
-            raise ValueError(f"{path}: a file of {format} that has only arrays; tg.io.load_weights reads them")
+            return torch_legacy_model(path, states)
+        case _:
+            raise ValueError(f"{path}: it has only arrays; tg.io.load_weights reads them")

@@ -11,7 +11,7 @@ from .inputs import check_input
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm", "RMSNorm"]
 
 
 def _lengths(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
@@ -133,7 +133,7 @@ class GroupNorm(Module):
 
 
 class BatchNorm(Module):
-    """What `BatchNorm1d` and `BatchNorm2d` share."""
+    """What `BatchNorm1d`, `BatchNorm2d` and `BatchNorm3d` share."""
 
     SHAPES: tuple[str, ...]
     """The shapes of inputs, with C channels."""
@@ -236,3 +236,12 @@ class BatchNorm2d(BatchNorm):
     """
 
     SHAPES = ("(N, C, H, W)",)
+
+
+class BatchNorm3d(BatchNorm):
+    """Normalizes each channel over the batch, then applies a weight and a bias: (N, C, D, H, W), which is kept.
+
+    Parameters, buffers, arguments and errors are those of `BatchNorm1d`.
+    """
+
+    SHAPES = ("(N, C, D, H, W)",)

@@ -75,7 +75,9 @@ class Checkpoint:
             checkpoint = cls(path=Path(path), **contents)
             checkpoint.check_about()
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: a checkpoint, but not one of a training run ({error})") from error
+            raise ValueError(
+                f"{path}: a checkpoint, but not one of a training run ({printable(str(error))})"
+            ) from error
         return checkpoint
 
     def check_about(self) -> None:
@@ -87,7 +89,9 @@ class Checkpoint:
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path or 'the checkpoint'}: its contents are invalid ({error})") from error
+            raise ValueError(
+                f"{self.path or 'the checkpoint'}: its contents are invalid ({printable(str(error))})"
+            ) from error
 
 
 def _are_arrays(values: Iterable[Any]) -> bool:

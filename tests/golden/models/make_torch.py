@@ -222,6 +222,11 @@ def pictures() -> nn.Sequential:
     )
 
 
+def norms() -> nn.Sequential:
+    """Layers whose calls say little of their settings when they are traced."""
+    return nn.Sequential(nn.SyncBatchNorm(4), nn.GroupNorm(2, 4, affine=False), nn.BatchNorm2d(4, momentum=None))
+
+
 def written(name: str, model: nn.Module, inputs: dict[str, Tensor], outputs: list[str], how: str) -> None:
     """Saves a model, scripted, traced, exported or pickled, and what it computes."""
     model.eval()
@@ -310,6 +315,8 @@ def main() -> None:
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, nn.LayerNorm(8))
     for how in ("script", "trace"):
         written("encoder", encoder, {"src": torch.randn(2, 5, 8)}, ["output"], how)
+    torch.manual_seed(2)
+    written("norms", norms(), {"input": torch.randn(2, 4, 3, 2)}, ["output"], "trace")
     torch.save({"epoch": 3, "model": nn.DataParallel(tagger)}, FOLDER / "torch_pickle_tagger.pt")
     without_sources(str(FOLDER / "torch_pickle_tagger.pt"))
 

@@ -116,6 +116,10 @@ GRAPHS: dict[str, tuple[Config, str]] = {
         "'a'",
     ),
     "two of a name": (functional([source(), source()], [["x", 0, 0]]), "two layers are called 'x'"),
+    "not a tensor": (
+        functional([source(), called("ReLU", "a", node(3))], [["a", 0, 0]]),
+        "'a' is called with something",
+    ),
     "no layers": (functional([], [["x", 0, 0]]), "has no layers"),
     "no outputs": (functional([source()], []), "no inputs or no outputs"),
     "no tensor": (
@@ -131,6 +135,16 @@ GRAPHS: dict[str, tuple[Config, str]] = {
 def test_graphs_that_are_invalid(tmp_path: Path, name: str) -> None:
     config, words = GRAPHS[name]
     assert words in refusal(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [([1], "S2000000000"), ([1], "object"), ([[1], [1, 2]], "float32"), ([10**30], "int32"), ({"a": 1}, "float32")],
+)
+def test_constants_that_are_not_arrays_are_refused(tmp_path: Path, value: Any, dtype: str) -> None:
+    constant = {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
+    config = functional([source("x", 3), called("Add", "a", node([tensor("x"), constant]))], [["a", 0, 0]])
+    assert refusal(tmp_path, config).endswith(f"has a constant that is not an array of {dtype!r}")
 
 
 def test_models_within_models_are_bounded(tmp_path: Path) -> None:
@@ -260,6 +274,25 @@ def recurrent(
 KINDS = [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("SimpleRNN", {})]
 
 
+@tg.no_grad()
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (4, 3), (2, 3)])
+@pytest.mark.parametrize("kind", ["AveragePooling1D", "MaxPooling1D", "Conv1D"])
+def test_same_padding_is_exported_for_all_lengths(tmp_path: Path, kind: str, size: int, stride: int) -> None:
+    """How many zeros there are depends on the length, and there are none for some."""
+    arrays = {}
+    settings: Config = {"pool_size": [size]}
+    if kind == "Conv1D":
+        settings = {"filters": 2, "kernel_size": [size], "use_bias": False}
+        arrays = {"layers/conv1d/vars/0": np.random.default_rng(0).standard_normal((size, 3, 2)).astype("f4")}
+    own = layer(kind, name="own", strides=[stride], padding="same", **settings)
+    found = loaded(tmp_path, model(layer("InputLayer", name="x", batch_shape=[None, None, 3]), own), arrays)
+    tg.io.export_onnx(found, tmp_path / "model.onnx")
+    exported = tg.io.load_model(tmp_path / "model.onnx")
+    for length in range(1, 13):
+        x = np.random.default_rng(length).standard_normal((2, length, 3)).astype("f4")
+        np.testing.assert_allclose(exported(x).numpy(), found(x).numpy(), 1e-5, 1e-6)
+
+
 @pytest.mark.parametrize(("config", "dropped"), [({"dropout": 0.5}, 0), ({"recurrent_dropout": 0.5}, 1)])
 def test_a_recurrent_layer_drops_the_same_elements_at_all_steps(tmp_path: Path, config: Config, dropped: int) -> None:
     arrays = {f"layers/simple_rnn/cell/vars/{k}": np.eye(3, dtype="f4") for k in range(2)}
@@ -304,6 +337,72 @@ def test_dropout_of_both_directions_trains(tmp_path: Path, kind: str, config: Co
         assert (first[..., part] != second[..., part]).any().item()
     first.sum().backward()
     assert all(each.grad is not None and np.isfinite(each.grad.numpy()).all() for each in found.parameters())
+
+
+@pytest.mark.parametrize(("kind", "config"), KINDS)
+@pytest.mark.parametrize("wrapper", [None, {}])
+def test_a_trace_of_a_layer_that_drops_elements_has_its_gates(
+    tmp_path: Path, kind: str, config: Config, wrapper: Config | None
+) -> None:
+    found = loaded(tmp_path, *recurrent(kind, wrapper=wrapper, return_sequences=True, recurrent_dropout=0.5, **config))
+    x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype("f4")
+    plain = tg.inspect.trace(found, x)
+    traced = tg.inspect.trace(found.train(), x, loss=lambda out: (out**2).sum())
+    assert [(each.name, list(each.values), each.gates) for each in traced] == [
+        (each.name, list(each.values), each.gates) for each in plain
+    ]
+    assert "recurrent_dropout=0.5" in traced[0].described
+    assert traced.output is not None
+    h = np.concatenate([each.values["h"] for each in traced], -1)  # (T, B, ·)
+    np.testing.assert_allclose(h, np.swapaxes(traced.output, 0, 1), rtol=1e-6)
+    assert all(np.isfinite(each.gradients["h"]).all() for each in traced)
+
+
+def test_states_of_a_model_of_one_step_are_given_by_name(tmp_path: Path) -> None:
+    after = called("Add", "after", node([tensor("x"), tensor("before")]))
+    config = functional(
+        [source("x", 3), source("before", 3), after], [["after", 0, 0]], [["x", 0, 0], ["before", 0, 0]]
+    )
+    path = write_keras(tmp_path / "step.keras", config, {}, version="3.15.1")
+    stream = tg.io.load_model(path, states={"before": "after"}).stream()
+    x = np.ones((1, 3), "f4")
+    np.testing.assert_array_equal([stream(x), stream(x)], [x, 2 * x])
+
+
+def test_states_that_keras_keeps_are_kept_by_a_stream(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0).standard_normal
+    arrays = {f"layers/lstm/cell/vars/{k}": draw(s).astype("f4") for k, s in enumerate([(3, 8), (2, 8), (8,)])}
+    lstm = layer("LSTM", name="l", units=2, return_sequences=True, stateful=True)
+    config = model(layer("InputLayer", name="x", batch_shape=[1, None, 3], dtype="float32"), lstm)
+    with pytest.warns(UserWarning, match=r"start from zeros at each call here; model\.stream\(\) keeps .*: 'l'$"):
+        found = loaded(tmp_path, config, arrays)
+    x = draw((1, 6, 3)).astype("f4")
+    stream = found.stream()
+    parts = np.concatenate([stream(x[:, :4]), stream(x[:, 4:])], 1)
+    with tg.no_grad():
+        np.testing.assert_allclose(parts, found(x).numpy(), rtol=0, atol=1e-6)
+
+
+@tg.no_grad()
+@pytest.mark.parametrize("kind", ["Attention", "MultiHeadAttention"])
+def test_attention_drops_weights_in_training(tmp_path: Path, kind: str) -> None:
+    """With equal keys and values of 1, an output is the sum of the weights that are kept."""
+    arrays = {}
+    config: Config = {"dropout": 0.5}
+    given = node([tensor("x"), tensor("x")])
+    if kind == "MultiHeadAttention":
+        config |= {"num_heads": 1, "key_dim": 1, "use_bias": False}
+        given = node(tensor("x"), tensor("x"))
+        shapes = {"query_dense": (1, 1, 1), "key_dense": (1, 1, 1), "value_dense": (1, 1, 1), "output_dense": (1, 1, 1)}
+        arrays = {f"layers/multi_head_attention/{name}/vars/0": np.ones(s, "f4") for name, s in shapes.items()}
+    found = loaded(
+        tmp_path, functional([source("x", 1000, 1), called(kind, "a", given, **config)], [["a", 0, 0]]), arrays
+    )
+    x = np.ones((1, 1000, 1), "f4")
+    np.testing.assert_allclose(found(x).numpy(), 1, 1e-5)
+    tg.manual_seed(0)
+    out = found.train()(x).numpy()
+    assert 0.02 < out.std() < 0.05 and abs(out.mean() - 1) < 0.01  # of binomial numbers: 0.0316
 
 
 def test_dropout_of_a_convolutional_layer_is_refused_in_training(tmp_path: Path) -> None:
@@ -499,6 +598,30 @@ def test_axes_of_a_normalization_in_any_order(tmp_path: Path) -> None:
     found = loaded(tmp_path, config, {"layers/layer_normalization/vars/0": gamma})(X).detach().numpy()
     normal = (X - X.mean((1, 2), keepdims=True)) / np.sqrt(X.var((1, 2), keepdims=True) + 1e-3)
     np.testing.assert_allclose(found, normal * gamma.reshape(2, 3), 1e-4)
+
+
+@pytest.mark.parametrize(("version", "pictures", "masked"), [("3.5.0", False, True), ("2.15.0", False, True),
+    ("3.5.0", True, False), ("2.15.0", True, False)])  # fmt: skip
+def test_moving_statistics_are_those_of_keras(tmp_path: Path, version: str, pictures: bool, masked: bool) -> None:
+    """The variance is not the unbiased one, except that of pictures in Keras 2; masked steps do not count."""
+    values = [1.0, 0.0, 0.0, 1.0]
+    weights = {f"layers/batch_normalization/vars/{k}": np.full(3, value, "f4") for k, value in enumerate(values)}
+    shape = [None, 2, 1, 3] if pictures else [None, 2, 3]
+    layers = [layer("InputLayer", name="x", batch_shape=shape), layer("BatchNormalization", name="n", momentum=0.5)]
+    if masked:
+        layers.insert(1, layer("Masking", name="m"))
+    found = loaded(tmp_path, model(*layers), weights, version=version)
+    x = np.arange(12, dtype="f4").reshape(2, *shape[1:]) ** 1.5 + 1
+    if masked:
+        x[1, 1] = 0
+    rows = x.reshape(4, 3)[: 3 if masked else 4]
+    out = found.train()(x).detach().numpy().reshape(4, 3)[: len(rows)]
+    np.testing.assert_allclose(out, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-3), 1e-4, 1e-5)
+    unbiased = int(pictures and version[0] == "2")
+    np.testing.assert_allclose(found.n.running_mean.numpy(), rows.mean(0) / 2, 1e-5)
+    np.testing.assert_allclose(found.n.running_var.numpy(), (1 + rows.var(0, ddof=unbiased)) / 2, 1e-5)
+    found.eval()(x)
+    np.testing.assert_allclose(found.n.running_mean.numpy(), rows.mean(0) / 2, 1e-5)
 
 
 def test_a_frozen_batch_normalization_keeps_its_statistics(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.io.models.loaded import Loaded
+from tinygrad_lstm.io.models.names import attribute_names
 
 
 @pytest.fixture
@@ -113,3 +115,10 @@ def test_statistics_are_not_trained(tmp_path: Path) -> None:
     model = tg.io.load_model(tmp_path / "model.onnx")
     assert [name for name, _ in model.named_parameters()] == ["bn.weight", "bn.bias"]
     assert model.state_dict().keys() == {f"bn.{name}" for name in names}
+
+
+def test_no_name_in_a_file_replaces_what_a_loaded_model_uses(path: Path) -> None:
+    model = tg.io.load_model(path)
+    own = {name for name in {*dir(Loaded), *vars(model)} if not name.startswith("__")}
+    taken = attribute_names(own)
+    assert {name for name in own if taken[name] == name} == {name.split(".")[0] for name, _ in model.named_parameters()}

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_models import model_path
 from onnx import TensorProto, helper, save
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.io.models.loaded import Port
+from tinygrad_lstm.io.models.ports import Port
 from tinygrad_lstm.io.models.states import paired
 
 
@@ -109,3 +110,15 @@ def test_many_states_are_paired_in_no_time() -> None:
     assert len(paired(before, after)) == number
     ambiguous = [Port(f"state_{'in_' * k}", (1, 4), "float32") for k in range(200)]
     assert paired(ambiguous, after + ambiguous) == {}
+
+
+@pytest.mark.parametrize("name", ["keras3_words", "tf_keras3_lstm", "tf_tfjs_layers", "torch_script_tagger"])
+def test_names_that_a_model_does_not_have_are_refused_in_each_format(name: str) -> None:
+    path = model_path(name) / "model.json" if name == "tf_tfjs_layers" else model_path(name)
+    with pytest.raises(ValueError, match="states: 'h0' is not among the inputs"):
+        tg.io.load_model(path, states={"h0": "hn"})
+
+
+def test_a_pickled_model_has_no_states() -> None:
+    with pytest.raises(ValueError, match="has no inputs that are states; leave out states="):
+        tg.io.load_model(model_path("torch_pickle_sequential"), states={"h0": "hn"})

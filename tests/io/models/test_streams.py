@@ -133,6 +133,12 @@ def test_a_file_that_does_not_say_which_dimension_is_the_time(tmp_path: Path) ->
     assert model.stream(5, {"x": x}, dynamic={"x": {0: "time", 1: "batch"}})(x[0]).shape == (5, 3)
 
 
+def test_inputs_without_time_are_named_if_the_model_cannot_be_recorded() -> None:
+    with pytest.raises(ValueError, match="as Python numbers") as raised:
+        tg.io.load_model(model_path("onnx_vad")).stream()
+    assert raised.value.__notes__[-1] == "(inputs that have no time dimension are given by fixed=: sr)"
+
+
 def test_windows_longer_than_short_examples(tmp_path: Path) -> None:
     weights = {"w": np.random.default_rng(0).standard_normal((2, 1, 64)).astype("float32")}
     node = helper.make_node("Conv", ["x", "w"], ["y"])

@@ -51,6 +51,17 @@ def test_a_loop_with_a_different_step_stays_a_loop(tmp_path: Path) -> None:
     assert not np.allclose(model(**inputs).detach().numpy(), *outputs.values(), atol=1e-3)
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("variables.index", "missing is its file variables/variables.index"),
+    ("variables.data-00000-of-00001", r"variables\.index: missing are the files 'variables\.data-00000-of-00001'"),
+])  # fmt: skip
+def test_files_of_variables_that_are_missing_are_named(tmp_path: Path, name: str, message: str) -> None:
+    folder = Path(shutil.copytree(model_path("tf_keras3_lstm"), tmp_path / "copy"))
+    (folder / "variables" / name).unlink()
+    with pytest.raises(ValueError, match=message):
+        tg.io.load_model(folder)
+
+
 def test_a_model_is_traced_and_exported(tmp_path: Path) -> None:
     model = tg.io.load_model(model_path("tf_keras3_lstm"))
     (x,), (expected,) = arrays("tf_keras3_lstm", "in.").values(), arrays("tf_keras3_lstm", "out.").values()
@@ -168,6 +179,7 @@ def test_a_saved_model_without_a_signature_or_a_function_is_refused(
 def test_missing_variables_are_named(tmp_path: Path) -> None:
     shutil.copytree(model_path("tf_module"), tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "variables")
+    shutil.copytree(model_path("tf_keras3_lstm") / "variables", tmp_path / "saved" / "variables")
     with pytest.raises(ValueError, match=r"the checkpoint has no arrays '[uw]', '[uw]'$"):
         tg.io.load_model(tmp_path / "saved")
 

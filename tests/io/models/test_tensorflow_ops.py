@@ -65,6 +65,17 @@ def test_ops_that_are_not_supported_are_named_all_at_once(tmp_path: Path) -> Non
         load_nodes(tmp_path, INPUT, *nodes)
 
 
+def test_arithmetic_with_complex_numbers_is_named_when_a_model_is_loaded(tmp_path: Path) -> None:
+    of_complex = {"T": {"type": "DT_COMPLEX64"}}
+    nodes = [
+        {"name": "a", "op": "Complex", "input": ["x", "x"]},
+        {"name": "b", "op": "Mul", "input": ["a", "a"], "attr": of_complex},
+        {"name": "c", "op": "ComplexAbs", "input": ["b"], "attr": of_complex},
+    ]
+    with pytest.raises(ValueError, match=r"ops that are not supported: Mul of complex numbers \(b\)$"):
+        load_nodes(tmp_path, INPUT, *nodes)
+
+
 @pytest.mark.parametrize(("nodes", "message"), [
     ([{"name": "a", "op": "Exp", "input": ["b"]}, {"name": "b", "op": "Exp", "input": ["a"]}], "it has no outputs"),
     ([{"name": "a", "op": "Exp", "input": ["b"]}, {"name": "b", "op": "AddV2", "input": ["a", "b"]},

@@ -84,6 +84,15 @@ def test_code_is_read_as_a_graph(tmp_path: Path) -> None:
 X = np.array([[-3.25, -0.4, 0.2], [0.7, 1.4, 5.0]], "f4")
 CALLS = {
     "torch.roll(x, [1], [])": np.roll(X, 1),
+    "torch.amax(x, annotate(List[int], []))": X.max(),
+    "torch.var(x, False)": X.var(),
+    "torch.mul(torch.std_mean(x, False)[0], 1)": X.std(),
+    "torch.frobenius_norm(x, [1], True)": np.linalg.norm(X, axis=1, keepdims=True),
+    "torch.linalg_norm(x, None)": np.linalg.norm(X),
+    "torch.linalg_norm(x, 1, [0])": np.linalg.norm(X, 1, axis=0),
+    'torch.linalg_norm(x, "fro")': np.linalg.norm(X, "fro"),
+    "torch.hann_window(4, 7)": np.array([0, 0.5, 1, 0.5]),
+    "torch.hamming_window(4, True, 0.75)": 0.75 - 0.46 * np.array([1.0, 0, -1, 0]),
     "torch.tile(x, [2])": np.tile(X, 2),
     "torch.fmod(x, 0.75)": np.fmod(X, np.float32(0.75)),
     'torch.div(torch.to(x, 4), -2, rounding_mode="trunc")': np.trunc(np.trunc(X) / -2),
@@ -248,6 +257,103 @@ def test_settings_that_are_not_supported_are_named(tmp_path: Path) -> None:
     assert error_of(path) == "Linear: missing 'weight'"
 
 
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def one_layer(path: Path, kind: str, **settings: bytes) -> Any:
+    """A Sequential of one layer, from a pickle."""
+    inner = {"0": module(f"torch.nn.modules.{kind}", None, **settings)}
+    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
+    return tg.io.load_model(path)
+
+
+LARGE = 100_000
+RANDOM = {
+    "Dropout1d, unbatched": ((LARGE, 3), "feature_dropout(torch.unsqueeze(x, 0), 0.25, False)"),
+    "Dropout1d": ((1, LARGE, 3), "feature_dropout_(torch.mul(x, 1), 0.25, False)"),
+    "Dropout2d": ((2, LARGE // 2, 2, 2), "feature_dropout(x, 0.25, False)"),
+    "Dropout3d, unbatched": ((LARGE, 1, 2, 1), "feature_dropout(torch.unsqueeze(x, 0), 0.25, False)"),
+    "AlphaDropout": ((10, LARGE // 10), "alpha_dropout(x, 0.25, False)"),
+    "FeatureAlphaDropout": ((2, LARGE // 2, 3), "feature_alpha_dropout(x, 0.25, False)"),
+}
+
+
+@tg.no_grad()
+@pytest.mark.parametrize("form", ["layer", "op"])
+@pytest.mark.parametrize("what", RANDOM)
+def test_layers_and_ops_that_drop_elements_do_so_in_training(tmp_path: Path, what: str, form: str) -> None:
+    shape, call = RANDOM[what]
+    path = tmp_path / "model.pt"
+    if form == "layer":
+        kind = what.partition(",")[0]
+        model = one_layer(path, f"dropout\n{kind}", p=b"G\x3f\xd0\x00\x00\x00\x00\x00\x00")
+    else:
+        model = tg.io.load_model(script(path, f"return torch.{call}"))
+    x = np.ones(shape, "f4")
+    assert (model(x).numpy() == 1).all()
+    tg.manual_seed(0)
+    found = model.train()(x).numpy().reshape(shape)
+    values, counts = np.unique(found, return_counts=True)
+    if "Alpha" in what:  # PyTorch's formula
+        alpha = 1.7580993408473766
+        a = ((alpha**2 * 0.25 + 1) * 0.75) ** -0.5
+        expected = [a * alpha * (0.25 - 1), a * (1 + alpha * 0.25)]
+    else:
+        expected = [0, 4 / 3]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert abs(counts[0] / x.size - 0.25) < 0.01
+    if what != "AlphaDropout":  # whole channels
+        channel = 0 if "unbatched" in what else 1
+        assert (np.ptp(found, axis=tuple(range(channel + 1, x.ndim))) == 0).all()
+
+
+@tg.no_grad()
+def test_the_slopes_of_rrelu_are_random_in_training(tmp_path: Path) -> None:
+    model = tg.io.load_model(script(tmp_path / "model.pt", "return torch.rrelu(x, 0.25, 0.75, False, None)"))
+    x = np.linspace(-1, 1, 1000, dtype="f4")
+    np.testing.assert_allclose(model(x).numpy(), np.where(x < 0, x / 2, x), rtol=1e-6)
+    found = model.train()(x).numpy()
+    np.testing.assert_array_equal(found[x >= 0], x[x >= 0])
+    slopes = found[x < 0] / x[x < 0]
+    assert 0.25 <= slopes.min() < 0.3 < 0.7 < slopes.max() <= 0.75
+
+
+@pytest.mark.parametrize("how", ["script", "pickle"])
+def test_batch_normalization_of_volumes_follows_the_batches_in_training(how: str) -> None:
+    model = tg.io.load_model(FOLDER / f"torch_{how}_volumes.pt")
+    x = read_safetensors(FOLDER / f"torch_{how}_volumes.expected.safetensors").tensors["in.input"]
+    convolution, norm, *_ = model.children()
+    before, convolved = norm.running_mean.numpy().copy(), convolution(tg.tensor(x)).detach().numpy()
+    model.train()(x)
+    np.testing.assert_allclose(
+        norm.running_mean.numpy(), 0.9 * before + 0.1 * convolved.mean((0, 2, 3, 4)), rtol=0, atol=1e-6
+    )
+
+
+@tg.no_grad()
+def test_batch_normalizations_that_were_traced_follow_the_batches_in_training() -> None:
+    model = tg.io.load_model(FOLDER / "torch_trace_norms.pt").train()
+    x = read_safetensors(FOLDER / "torch_trace_norms.expected.safetensors").tensors["in.input"]
+    model(x)
+    first, second, *_ = model.children()
+    np.testing.assert_allclose(first.running_mean.numpy(), 0.1 * x.mean((0, 2, 3)), rtol=0, atol=1e-6)
+    x = (x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)
+    grouped = tg.group_norm(tg.tensor(x), 2).numpy()
+    np.testing.assert_allclose(second.running_var.numpy(), grouped.var((0, 2, 3), ddof=1), rtol=1e-3)
+    assert second.momentum is None
+
+
+@tg.no_grad()
+def test_tracked_statistics_of_instance_normalization_are_refused_in_training(tmp_path: Path) -> None:
+    settings = {"track_running_stats": b"\x88", "eps": number(1)}
+    zeros = tensor(shape=(3,), strides=(1,))
+    buffers = dictionary({"running_mean": zeros, "running_var": zeros})
+    model = one_layer(tmp_path / "model.pt", "instancenorm\nInstanceNorm1d", _buffers=buffers, **settings)
+    assert (model(np.ones((2, 3, 4), "f4")).numpy() == 1).all()
+    with pytest.raises(ValueError, match=r"InstanceNorm with track_running_stats=True is not supported in training"):
+        model.train()(np.ones((2, 3, 4), "f4"))
+
+
 # -- pickles of whole models -------------------------------------------------------------------------------------------
 
 
@@ -275,11 +381,32 @@ def module(class_name: str, modules: Mapping[str, bytes] | None = None, **attrib
     return b"c" + class_name.encode() + b"\n)\x81" + dictionary(own) + b"b"
 
 
+@pytest.mark.parametrize("container", ["ModuleDict", "ModuleList", "Sequential"])
+@pytest.mark.parametrize("name", ["__class__", "__dict__", "forward", "items", "training", "a.b", ""])
+def test_modules_in_a_container_may_have_any_name(tmp_path: Path, container: str, name: str) -> None:
+    path, relu = tmp_path / "model.pt", module("torch.nn.modules.activation\nReLU", inplace=b"\x89")
+    own = module(f"torch.nn.modules.container\n{container}", {name: relu, "last": relu})
+    path.write_bytes(archive(module("mine\nNet", {"parts": own})))
+    parts = tg.io.load_model(path).parts
+    assert type(parts).__name__ == container and not parts.training
+    assert [type(each).__name__ for each in parts.children()] == ["ReLU", "ReLU"]
+    assert isinstance(parts.last, tg.nn.ReLU)
+    if container == "Sequential":
+        assert parts(tg.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
+def test_only_wrappers_are_left_out(tmp_path: Path) -> None:
+    """A module without a name is not that of a wrapper such as DataParallel."""
+    path, relu = tmp_path / "model.pt", module("torch.nn.modules.activation\nReLU", inplace=b"\x89")
+    path.write_bytes(archive(module("mine\nNet", {"": relu, "last": relu})))
+    assert [type(each).__name__ for each in tg.io.load_model(path).children()] == ["ReLU", "ReLU"]
+
+
 def test_a_layer_that_cannot_be_built_is_named_once(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     inner = {"0": module("torch.nn.modules.pooling\nMaxPool1d")}
     path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
-    assert error_of(path) == ("it has parts that are not there: 0 (MaxPool1d: 'missing the settings kernel_size')")
+    assert error_of(path) == ("it has layers that are not supported: 0 (MaxPool1d: 'missing the settings kernel_size')")
 
 
 def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -288,7 +415,7 @@ def test_parts_of_a_sequential_that_are_not_there_are_named(tmp_path: Path) -> N
     inner = module("torch.nn.modules.container\nSequential", {"a": unknown, "b": module("mine\nNet")})
     path.write_bytes(archive(module("torch.nn.modules.container\nSequential", {"0": inner})))
     assert error_of(path) == (
-        "it has parts that are not there: 0.a ('torch.nn.modules.pooling.MaxUnpool1d'); 0.b ('mine.Net')"
+        "it has layers that are not supported: 0.a ('torch.nn.modules.pooling.MaxUnpool1d'); 0.b ('mine.Net')"
     )
     path.write_bytes(archive(module("mine\nNet", {"up": unknown})))
     assert error_of(path).startswith("it has no layer whose type is known, but up ('torch.nn.modules.pooling.")
@@ -299,9 +426,9 @@ def test_files_without_one_model_are_refused(tmp_path: Path) -> None:
     path.write_bytes(archive(b"c__torch__\nNet\n)\x81" + dictionary({"training": b"\x89"}) + b"b"))
     assert error_of(path) == "a TorchScript archive without its code"
     path.write_bytes(archive(dictionary({"a": tensor()})))
-    assert error_of(path) == "a file of PyTorch that has only arrays; tg.io.load_weights reads the arrays"
+    assert error_of(path) == "it has only arrays; tg.io.load_weights reads the arrays"
     path.write_bytes(archive(dictionary({"a": module("mine\nA"), "b": module("mine\nB")})))
-    assert error_of(path) == "a file of PyTorch that has 2 models; tg.io.load_weights reads the arrays"
+    assert error_of(path) == "it has 2 models, and one is expected; tg.io.load_weights reads the arrays"
 
 
 def test_settings_and_tensors_of_a_user_defined_module(tmp_path: Path) -> None:
@@ -365,11 +492,9 @@ def test_parameters_that_layers_share_are_one(tmp_path: Path) -> None:
 def test_layers_without_parameters(
     tmp_path: Path, kind: str, settings: dict[str, bytes], expected: Callable[[HostArray], HostArray]
 ) -> None:
-    path = tmp_path / "model.pt"
-    inner = {"0": module(f"torch.nn.modules.{kind}", None, **settings)}
-    path.write_bytes(archive(module("torch.nn.modules.container\nSequential", inner)))
     x = np.random.default_rng(0).standard_normal((2, 3, 5))
-    np.testing.assert_allclose(tg.io.load_model(path)(x).numpy(), expected(x), rtol=1e-6, atol=1e-9)
+    found = one_layer(tmp_path / "model.pt", kind, **settings)(x).numpy()
+    np.testing.assert_allclose(found, expected(x), rtol=1e-6, atol=1e-9)
 
 
 # -- exported programs -------------------------------------------------------------------------------------------------

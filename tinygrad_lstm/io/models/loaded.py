@@ -9,66 +9,24 @@ import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import checked_dtype, is_float
+from tinygrad_lstm.backends.dtypes import is_float
 from tinygrad_lstm.models.model_stream import ModelStream
 
 from ..._tensor import Tensor, as_tensor
-from ...creation import ones, randn, zeros
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
 from ...tracing.model.examples import EXAMPLE_STEPS
 from ...tracing.streams.planning import NotCausalError
 from .body import Body, computing_in, floats_as, plain_array
-from .names import batches_of, identifiers
+from .names import identifiers
+from .ports import Made, Port, UnknownShapeError, by_port, checked
 from .printing import MOST_PRINTED, program_lines, shapes_by_step
 
-__all__ = ["Loaded", "Port"]
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input of a model.
-
-    Attributes:
-        name: its name in the file.
-        shape: for each dimension its length, or the name of a free length; or None for a shape that is not known.
-        dtype: the elements' type in the file, such as "float32"; "" if it is not known.
-        optional: whether the file says that it can be left out.
-        guessed: whether the file has no names of lengths. Inputs may then differ in a length of the same name.
-    """
-
-    name: str
-    shape: tuple[int | str, ...] | None = None
-    dtype: str = ""
-    optional: bool = False
-    guessed: bool = False
-
-    @property
-    def free(self) -> list[str]:
-        """The names of its free lengths."""
-        return [length for length in self.shape or () if isinstance(length, str)]
-
-    @property
-    def batch_names(self) -> list[str]:
-        """The names of its free lengths that are the batch; tf2onnx gives dimensions that it does not know numbers."""
-        numbered = self.free[:1] if len(self.free) > 1 and self.free[0].startswith("unk__") else []
-        return [*numbered, *batches_of(self.free)]
-
-    @functools.cached_property
-    def is_float(self) -> bool:
-        """Whether the elements are floats, as far as is known."""
-        return not self.dtype or is_float(checked_dtype(self.dtype))
-
-    def __str__(self) -> str:
-        shape = "" if self.shape is None else f" ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
-        return printable(f"{self.name}{shape}{self.dtype and ' ' + self.dtype}")
+__all__ = ["Loaded"]
 
 
 class Loaded(Module):
@@ -116,56 +74,45 @@ class Loaded(Module):
     # -- running -------------------------------------------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        given = self._given(args, kwargs)
+        made = self._made()
+        given = self._given(args, kwargs, made)
         device = next((x.device for x in given.values() if isinstance(x, Tensor)), get_device())
-        results = self._run(self.body, given, device)
+        results = self._run(self.body, given, device, made)
         results = tuple([_as_output(result, device) for result in results])
         return results[0] if len(results) == 1 else _outputs_type(tuple(self.output_names))(*results)
 
     def compute(self, body: Body, *given: Any) -> tuple[Any, ...]:
         """The outputs of a body over the contents of this model, which may be a different one than the model's."""
-        return self._run(body, dict(zip(body.inputs, given, strict=True)), get_device())
+        return self._run(body, dict(zip(body.inputs, given, strict=True)), get_device(), self._made())
 
-    def _run(self, body: Body, given: Mapping[str, Any], device: Device) -> tuple[Any, ...]:
+    def _run(self, body: Body, given: Mapping[str, Any], device: Device, made: Made) -> tuple[Any, ...]:
         """The outputs of a body over the contents of this model; new tensors are on this device."""
-        constants, like = self._constants, self._like()
+        constants = self._constants
         with ExitStack() as settings:
             if device is not get_device():
                 settings.enter_context(default_device(device))
-            if like is not None and like.dtype != self._file_dtype:
-                settings.enter_context(computing_in(like.dtype))
-                constants = {name: floats_as(like.dtype, array) for name, array in constants.items()}
+            if made.dtype is not None and made.dtype != self._file_dtype:
+                settings.enter_context(computing_in(made.dtype))
+                constants = {name: floats_as(made.dtype, array) for name, array in constants.items()}
             return body.run({**constants, **self._own_values(), **given})
 
     def _own_values(self) -> dict[str, Any]:
         """Parameters, buffers and modules, as they are now."""
         return {name: get(self) for name, get in self._getters}
 
-    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any], made: Made) -> dict[str, Any]:
         """The inputs by their names in the file.
 
         Raises:
             TypeError: an input is missing, unknown, or given twice.
             ValueError: an input has a different shape or kind of dtype.
         """
-        if len(args) > len(self.inputs):
-            raise TypeError(f"{self.title}: expected at most {len(self.inputs)} inputs, got {len(args)}")
-        given = {port.name: value for port, value in zip(self.inputs, args, strict=False)}
-        ports: dict[str, Port] = {}
-        for fit, each in zip(self.input_names, self.inputs, strict=True) if kwargs else ():
-            ports.setdefault(fit, each)
-            ports.setdefault(each.name, each)
-        for name, value in kwargs.items():
-            port = ports.get(name)
-            if port is None:
-                raise TypeError(f"{self.title}: {name!r} is not an input; they are {', '.join(self.input_names)}")
-            if port.name in given:
-                raise TypeError(f"{self.title}: the input {name!r} is given twice")
-            given[port.name] = value
-        given = {name: value for name, value in given.items() if value is not None}
+        given = by_port(self.title, self.inputs, self.input_names, args, kwargs)
         sizes: dict[str, int] = {}
         tensors: dict[str, Any] = {
-            port.name: self._checked(port, given[port.name], sizes) for port in self.inputs if port.name in given
+            port.name: checked(self.title, port, given[port.name], sizes, made)
+            for port in self.inputs
+            if given.get(port.name) is not None
         }
         missing = []
         for port in self.inputs:
@@ -174,49 +121,19 @@ class Loaded(Module):
             if port.optional:
                 tensors[port.name] = None
             elif port.name in self.states:
-                tensors[port.name] = self._zero_state(port, sizes)
+                tensors[port.name] = made.zero_state(port, sizes)
             else:
                 missing.append(str(port))
         if missing:
             raise TypeError(f"{self.title}: missing the inputs {'; '.join(missing)}")
         return tensors
 
-    def _checked(self, port: Port, value: Any, sizes: dict[str, int]) -> Any:
-        """An input as a tensor, or a sequence as a tuple of them; notes the sizes of its free dimensions."""
-        if isinstance(value, list | tuple) and port.shape is None and not port.dtype:
-            return tuple([self._checked(port, each, sizes) for each in value])
-        if not isinstance(value, Tensor):
-            array: HostArray = np.asarray(value)
-            dtype, device = self._kind_of(port)
-            if (port.is_float or not is_float(array.dtype)) if port.dtype else is_float(array.dtype):
-                array = array.astype(dtype or array.dtype)
-            value = as_tensor(array, device)
-        x: Tensor = value
-        fits = port.shape is None or len(port.shape) == x.ndim
-        for length, own in zip(port.shape or (), x.shape, strict=False):
-            if isinstance(length, str) and length:
-                fits = fits and (sizes.setdefault(length, own) == own or port.guessed)
-            elif isinstance(length, int):
-                fits = fits and length == own
-        if not fits or (port.dtype and port.is_float != is_float(x.dtype)):
-            raise ValueError(f"{self.title}: expected {port}, got {x.dtype} {x.shape}")
-        return x
-
-    def _zero_state(self, port: Port, sizes: Mapping[str, int]) -> Tensor:
-        shape = [length if isinstance(length, int) else sizes.get(length, 1) for length in port.shape or ()]
-        dtype, device = self._kind_of(port)
-        return zeros(shape, dtype=dtype, device=device)
-
-    def _kind_of(self, port: Port) -> tuple[Any, Device]:
-        """The dtype and the device of an input that is made here.
-
-        The dtype is that of the file, or of the parameters after `to(dtype=...)`; None if neither is known.
-        """
+    def _made(self) -> Made:
+        """Which dtypes and which device have inputs that are made here."""
         like = self._like()
-        if like is None:
-            return port.dtype or None, get_device()
-        of_like = port.is_float and (not port.dtype or like.dtype != self._file_dtype)
-        return like.dtype if of_like else port.dtype or None, like.device
+        return Made(
+            None if like is None else like.dtype, self._file_dtype, get_device() if like is None else like.device
+        )
 
     def _like(self) -> Tensor | None:
         """A tensor with the device and dtype of the model; None without parameters and buffers of floats."""
@@ -247,26 +164,25 @@ class Loaded(Module):
         Raises:
             ValueError: the file does not say the shape of an input.
         """
-        examples: dict[str, Tensor] = {}
-        for (name, shape), port in zip(self._example_shapes(lengths, B).items(), self.inputs, strict=True):
-            dtype, device = self._kind_of(port)
-            if port.is_float:
-                examples[name] = randn(*shape, device=device).astype(dtype or "float32")
-            else:
-                examples[name] = ones(*shape, dtype=port.dtype, device=device)
-        return examples
+        made = self._made()
+        shapes = self._example_shapes(lengths, B).items()
+        return {name: made.example(port, shape) for (name, shape), port in zip(shapes, self.inputs, strict=True)}
 
     def _example_shapes(self, lengths: Mapping[str, int], B: int) -> dict[str, list[int]]:
         """The shapes of `_examples`."""
-        shapes = {}
+        self._check_shapes()
+        return {
+            name: [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape or ()]
+            for port, name in zip(self.inputs, self.input_names, strict=True)
+        }
+
+    def _check_shapes(self) -> None:
+        """Raises an UnknownShapeError if the file does not say the shape of an input."""
         for port, name in zip(self.inputs, self.input_names, strict=True):
             if port.shape is None:
-                raise ValueError(
-                    f"{self.title}: the file does not say the shape of the input {port.name!r}; give examples of the "
-                    f"inputs, as in inputs={{{name!r}: x}}"
-                )
-            shapes[name] = [length if isinstance(length, int) else lengths.get(length, B) for length in port.shape]
-        return shapes
+                reason = f"{self.title}: the file does not say the shape of the input {port.name!r}"
+                advice = f"give examples of the inputs, as in inputs={{{name!r}: x}}"
+                raise UnknownShapeError(reason, advice, port.name)
 
     def extra_repr(self) -> str:
         return printable(self.title)
@@ -292,6 +208,7 @@ class Loaded(Module):
         """
         examples: Iterable[Mapping[str, Any]] = [] if inputs is None else [inputs]
         if inputs is None:
+            self._check_shapes()
             batches = {name for port in self.inputs for name in port.batch_names}
             free = {
                 port.name: [name for name in dict.fromkeys(port.free) if name not in batches] for port in self.inputs
@@ -300,10 +217,9 @@ class Loaded(Module):
             times = {name: [each for each in names if each in alone or len(names) == 1] for name, names in free.items()}
             for port in self.inputs:
                 if dynamic is None and len(free[port.name]) > 1 and len(times[port.name]) != 1:
-                    raise ValueError(
-                        f"{self.title}: the file does not say which dimension of {port} is the time; give examples of "
-                        "the inputs, and say which it is, as in dynamic={'x': {0: 'batch', 1: 'time'}}"
-                    )
+                    reason = f"{self.title}: the file does not say which dimension of {port} is the time"
+                    advice = "give examples of the inputs, and dynamic={'x': {0: 'batch', 1: 'time'}}, for instance"
+                    raise UnknownShapeError(reason, advice, port.name)
             lengths = {name for names in free.values() for name in names}
             examples = (self._examples(dict.fromkeys(lengths, steps), 3) for steps in EXAMPLE_STEPS)
             dynamic = dynamic or {
@@ -317,7 +233,8 @@ class Loaded(Module):
         if dynamic is not None:
             self._check_time(dynamic)
         names = dict(zip((port.name for port in self.inputs), self.input_names, strict=True))
-        outputs = dict(zip(self.body.outputs, self.output_names, strict=True))
+        recorded = self.output_names if len(self.output_names) > 1 else ["output"]
+        outputs = dict(zip(self.body.outputs, recorded, strict=True))
         states = {names[before]: outputs[after] for before, after in self.states.items()}
         first_error = None
         for each in examples:
@@ -328,6 +245,10 @@ class Loaded(Module):
             except ValueError as error:  # perhaps a window is longer than these examples
                 first_error = first_error or error
         assert first_error is not None
+        timed = {name for name, dims in (dynamic or {}).items() if "time" in dims.values()}
+        timeless = [name for name in self.input_names if name not in {*states, *(fixed or {}), *timed}]
+        if timed and timeless:
+            first_error.add_note(f"(inputs that have no time dimension are given by fixed=: {', '.join(timeless)})")
         raise first_error
 
     def _check_time(self, dynamic: Mapping[str, Mapping[int, str]]) -> None:

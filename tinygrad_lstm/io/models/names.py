@@ -15,9 +15,19 @@ MOST_MODULES = 32
 """The most modules within each other."""
 
 _OF_LOADED = (
-    *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states"),
-    *("stream", "title", "_attributes", "_checked", "_constants", "_example_shapes", "_examples", "_file_dtype"),
-    *("_getters", "_given", "_kind_of", "_like", "_lines", "_own_values", "_run", "_shapes", "_zero_state"),
+    *("body", "compute", "example_inputs", "free_lengths", "input_names", "inputs", "output_names", "states", "stream"),
+    *(
+        "title",
+        "_attributes",
+        "_check_shapes",
+        "_check_time",
+        "_constants",
+        "_example_shapes",
+        "_examples",
+        "_file_dtype",
+        "_getters",
+    ),
+    *("_given", "_like", "_lines", "_made", "_own_values", "_run", "_shapes", "_size"),
 )
 """The attributes of `loaded.Loaded` that `Module` does not have."""
 

@@ -171,8 +171,8 @@ class Rule:
         return not {"ints", "floats"} & set(self.conversions)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by its name, and that of the module that registers it."""
-        return _registered, (self.function.__module__, self.domain, self.op, self.since)
+        """Pickled by its name."""
+        return _registered, (self.domain, self.op, self.since)
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -245,8 +245,9 @@ def rule_for(domain: str, op: str, opset: int) -> Rule | None:
     return next((each for each in reversed(rules) if each.since <= opset), None)
 
 
-def _registered(module: str, domain: str, op: str, since: int) -> Rule | None:
-    importlib.import_module(module)
+def _registered(domain: str, op: str, since: int) -> Rule | None:
+    """The rule of an op, in a process that may not have registered it yet."""
+    importlib.import_module(f".{'tensorflow' if domain == 'tensorflow' else 'onnx'}.ops", __package__)
     return rule_for(domain, op, since)
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ..errors import ContentError, shown
-from .loaded import Port
 from .names import identifiers
+from .ports import Port
 
 __all__ = ["paired"]
 

@@ -59,7 +59,7 @@ def _opened(folder: Path, location: str, name: str) -> BinaryIO:
         if not location or OUTSIDE.search(location) or not path.is_relative_to(folder.resolve()):
             raise ContentError(f"the array {name} is in {shown(location)}, which is not a file in the model's folder")
         return open_file(path)
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, in Python 3.12 and before
         reason = error.strerror if isinstance(error, OSError) else "not a regular file"
         raise ContentError(
             f"the array {name} is in the file {shown(location)} beside the model, which cannot be read: {reason}"

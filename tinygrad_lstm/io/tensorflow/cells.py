@@ -95,6 +95,8 @@ def _is_cell(name: str, path: str, roles: Mapping[str, str], arrays: Mapping[str
     kind = KINDS[name]
     if not re.fullmatch(rf"(.*/)?({kind.tensorflow_cells})", path, re.IGNORECASE | re.DOTALL):
         return False
+    if {f"{path}/recurrent_kernel", f"{path}/recurrent_kernel:0"}.intersection(arrays):
+        return False  # a cell of Keras, which has two kernels
     for role in _names(kind):
         weight, bias = role, role.replace("weight", "bias")
         if weight == bias or weight == "weight_hr":

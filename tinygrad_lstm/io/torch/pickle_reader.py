@@ -223,8 +223,8 @@ class _Machine:
 
     def memoize(self, index: int) -> None:
         # Indices count up from 0, or from 1 in the files of Python 2.
-        if index > len(self._memo) + 1:
-            raise ContentError("damaged: a number in its memo is too large")
+        if not 0 <= index <= len(self._memo) + 1:
+            raise ContentError(f"damaged: a number in its memo is {'negative' if index < 0 else 'too large'}")
         self._memo.extend([None] * (index + 1 - len(self._memo)))
         self._memo[index] = self.top()
 
@@ -232,7 +232,7 @@ class _Machine:
         self.memoize(len(self._memo))
 
     def recall(self, index: int) -> None:
-        if index >= len(self._memo):
+        if not 0 <= index < len(self._memo):
             raise ContentError("damaged: its memo lacks a value")
         self.push(self._memo[index])
 

@@ -55,19 +55,19 @@ def attention(
     weights: Weights, *, use_scale: bool = False, score_mode: str = "dot", dropout: float = 0.0, causal: bool = False
 ) -> Layer:
     if score_mode == "dot":
-        return _attention(DotScores(weights.get("scale")), causal)
-    return _attention(SumScores(weights.get("scale"), weights["concat_score_weight"]), causal)
+        return _attention(DotScores(weights.get("scale")), causal, dropout)
+    return _attention(SumScores(weights.get("scale"), weights["concat_score_weight"]), causal, dropout)
 
 
 @layer("AdditiveAttention", weights=("scale if use_scale",))
 def additive_attention(
     weights: Weights, *, use_scale: bool = True, dropout: float = 0.0, causal: bool = False
 ) -> Layer:
-    return _attention(SumScores(None, weights.get("scale")), causal)
+    return _attention(SumScores(None, weights.get("scale")), causal, dropout)
 
 
-def _attention(module: Module, causal: bool) -> Layer:
-    function = partial(_attended, causal=causal)
+def _attention(module: Module, causal: bool, dropout: float) -> Layer:
+    function = partial(_attended, causal=causal, dropout=dropout)
     return Layer(function, module, mask=_of_query, takes_mask=True, outputs=_with_scores)
 
 
@@ -83,6 +83,7 @@ def _attended(
     use_causal_mask: bool = False,
     *,
     causal: bool,
+    dropout: float,
 ) -> Any:
     query, value, *rest = inputs
     of_query, of_value = (None, None) if mask is None else mask[:2]
@@ -91,7 +92,7 @@ def _attended(
         scores = ops.where(of_value.unsqueeze(-2), scores, scores + _FAR)
     if causal or use_causal_mask:
         scores = ops.where(causal_mask(scores.shape[-2], scores.shape[-1], scores.device), scores, scores + _FAR)
-    weights = ops.softmax(scores, dim=-1)
+    weights = ops.dropout(ops.softmax(scores, dim=-1), dropout, scores_of.training)
     out = weights @ value
     if of_query is not None:
         out = ops.where(of_query.unsqueeze(-1), out, 0.0)
@@ -111,8 +112,9 @@ class MultiHeadAttention(Module):
     key_dense: Linear
     value_dense: Linear
 
-    def __init__(self, weights: Weights, heads: int) -> None:
+    def __init__(self, weights: Weights, heads: int, dropout: float) -> None:
         self.heads = heads
+        self.dropout = dropout
         for part in _PARTS:
             kernel, bias = weights[f"{part}_dense/kernel"], weights.get(f"{part}_dense/bias")
             setattr(self, f"{part}_dense", _linear(kernel.reshape(len(kernel), -1), bias))
@@ -120,7 +122,10 @@ class MultiHeadAttention(Module):
         self.output_dense = _linear(kernel.reshape(-1, kernel.shape[-1]), weights.get("output_dense/bias"))
 
     def forward(self, query: Tensor, value: Tensor, key: Tensor, excluded: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The outputs (B, T, ...) and the weights (B, heads, T, S), which are 0 where a mask is False."""
+        """The outputs (B, T, ...) and the weights (B, heads, T, S), which are 0 where a mask is False.
+
+        The weights are those before dropout, which is only in training.
+        """
         q, k, v = (
             dense(x).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for dense, x in zip((self.query_dense, self.key_dense, self.value_dense), (query, key, value), strict=True)
@@ -129,7 +134,7 @@ class MultiHeadAttention(Module):
         for mask in excluded:
             scores = scores + ops.where(mask, 0.0, _FAR)
         weights = ops.softmax(scores, dim=-1)
-        out = (weights @ v).transpose(1, 2)
+        out = (ops.dropout(weights, self.dropout, self.training) @ v).transpose(1, 2)
         return self.output_dense(out.reshape(*out.shape[:2], -1)), weights
 
 
@@ -163,7 +168,7 @@ def multi_head_attention(
         raise UnsupportedError("attention_axes or use_gate")
     return Layer(
         _by_heads,
-        MultiHeadAttention(weights, num_heads),
+        MultiHeadAttention(weights, num_heads, dropout),
         mask="keep",
         takes_mask=("query", "value", "key"),
         outputs=_with_scores,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tinygrad_lstm.backends.base import HostArray
 
+from ....printable import printable
 from ...errors import ContentError, naming_file, shown
 from ...keras.config import is_custom, is_layer, layer_config, major_version
 from ...keras.file import opened_keras
@@ -36,7 +38,7 @@ from .weights import arrays_of
 __all__ = ["built", "model_of"]
 
 
-def model_of(path: Path) -> Loaded:
+def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
     """The module of a Keras file.
 
     Raises:
@@ -45,7 +47,7 @@ def model_of(path: Path) -> Loaded:
     with naming_file(path):
         try:
             file = opened_keras(path)
-            return built(file.config, file.version, path.name, lambda model, slots: arrays_of(file, slots))
+            return built(file.config, file.version, path.name, lambda model, slots: arrays_of(file, slots), states)
         except RecursionError as error:
             raise ContentError("the model's config is nested too deeply") from error
 
@@ -55,6 +57,7 @@ def built(
     version: str,
     title: str,
     arrays_of: Callable[[Spec, Mapping[str, list[Slot]]], Mapping[str, HostArray]],
+    states: Mapping[str, str] | None = None,
 ) -> Loaded:
     """The module of a Keras model.
 
@@ -63,6 +66,8 @@ def built(
         version: the version of Keras that wrote it, if it is known.
         title: the file's name.
         arrays_of: returns the arrays by the paths of slots, given the model and the slots of its outermost layers.
+        states: the inputs that are states, each with the output that is the state afterwards. Layers of Keras do not
+            say it in their names.
 
     Raises:
         ContentError: the config is missing or has layers that are not supported, or what `arrays_of` raises.
@@ -86,7 +91,26 @@ def built(
         except UnsupportedError:  # building it raises it again, with the reasons of all layers
             supported = False
     arrays = arrays_of(model, slots) if supported else {}
+    if stateful := ", ".join(_stateful(config)):
+        warnings.warn(
+            f"{printable(title)}: layers that are stateful in Keras start from zeros at each call here; model.stream() "
+            f"keeps their states: {stateful}",
+            stacklevel=4,  # the caller of load_model
+        )
     try:
-        return Network(model, arrays).loaded(title).eval()
+        return Network(model, arrays).loaded(title, states).eval()
     except UnsupportedError as error:
         raise ContentError(f"it has layers that are not supported: {'; '.join(error.reasons)}") from error
+
+
+def _stateful(config: Any) -> Iterator[str]:
+    """The names of the layers that keep their states from one call to the next, at any depth of a config."""
+    waiting = [config]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if each.get("stateful") is True:
+                yield shown(str(each.get("name")))
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)

@@ -11,8 +11,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .... import ops
 from ...._tensor import Tensor
 from ....nn import Conv1d, Conv2d, Module
-from ..onnx.ops.windows import conv_transpose
-from ..padding import same_padding
+from ..windows import conv_transpose, same_padding
 from .core import activated, parameter
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer
@@ -62,7 +61,8 @@ def _convolved(
     """A convolution of a padded input, then the activation."""
     if not channels_first:
         x = x.movedim(-1, 1)
-    x = module(padded(x, padding_ends(padding, x.shape[2:], sizes, strides), 2))
+    ends = padding_ends(padding, x.shape[2:], sizes, strides)
+    x = module(padded(x, ends, 2, always=padding == "same" and max(strides) > 1))
     return activation(x if channels_first else x.movedim(1, -1))
 
 

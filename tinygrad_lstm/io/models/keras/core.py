@@ -12,8 +12,9 @@ from tinygrad_lstm.models.activations import ACTIVATIONS
 
 from .... import ops
 from ...._tensor import Tensor, tensor
-from ....creation import ones, ones_like, randn_like
+from ....creation import randn_like
 from ....nn import Dropout, Embedding, Linear, Module, Parameter
+from ..noise import alpha_dropout, kept
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer
 
@@ -267,9 +268,12 @@ class SharedDropout(Module):
             return x
         channel = 1 if self.channels_first else x.ndim - 1
         shape = self.shape or tuple(None if dim in (0, channel) else 1 for dim in range(x.ndim))
-        lengths = [own if length is None else length for length, own in zip(shape, x.shape, strict=True)]
-        kept: Tensor = ops.dropout(ones(*lengths, dtype=x.dtype, device=x.device), self.rate)
-        return x * kept
+        return x * kept(x, self.rate, _lengths(shape, x))
+
+
+def _lengths(shape: Sequence[int | None], x: Tensor) -> list[int]:
+    """A shape in which None is the length of x."""
+    return [own if length is None else length for length, own in zip(shape, x.shape, strict=True)]
 
 
 @layer("GaussianNoise")
@@ -297,21 +301,23 @@ class Noise(Module):
 
 
 @layer("AlphaDropout")
-def alpha_dropout(*, rate: float, noise_shape: Any = None) -> Layer:
-    return Layer(Module.__call__, AlphaDropout(rate), mask="keep")
+def selu_dropout(*, rate: float, noise_shape: Any = None) -> Layer:
+    return Layer(Module.__call__, AlphaDropout(rate, None if noise_shape is None else tuple(noise_shape)), mask="keep")
 
 
 class AlphaDropout(Module):
-    """In training, sets elements to the limit of selu, and keeps mean and variance (Klambauer et al. 2017)."""
+    """Dropout for selu, in training.
 
-    def __init__(self, rate: float) -> None:
+    Args:
+        rate: the probability.
+        shape: the shape of the choices, with None for a dimension's own length; by default each element has its own.
+    """
+
+    def __init__(self, rate: float, shape: tuple[int | None, ...] | None) -> None:
         self.rate = rate
+        self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return x
-        limit, kept = -1.7580993408473766, 1 - self.rate
-        scale = (kept * (1 + self.rate * limit**2)) ** -0.5
-        chosen = ops.dropout(ones_like(x), self.rate) > 0
-        out: Tensor = ops.where(chosen, x, limit) * scale - scale * limit * self.rate
-        return out
+        return alpha_dropout(x, self.rate, _lengths(self.shape or (None,) * x.ndim, x))

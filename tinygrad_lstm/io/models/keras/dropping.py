@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinygrad_lstm.models.activations import function_of
-from tinygrad_lstm.models.cells import gru_step, lstm_step
+from tinygrad_lstm.models.cells import GRUGates, RNNGates, gru_step, lstm_step, state_of_parts
 
 from .... import ops
 from ...._scan import scan
 from ...._tensor import Tensor
-from ....creation import ones, zeros
+from ....creation import zeros
+from ....observing import ShownLayer, show_step
+from ..noise import kept
 
 __all__ = ["Dropping", "dropping_of"]
 
@@ -42,7 +44,7 @@ class Dropping:
 
     def dropped(self, x: Tensor) -> Tensor:
         """The inputs (B, T, I) without the elements that are dropped, which are the same for all gates."""
-        return x * _kept(x, self.inputs, len(x), 1, x.shape[2])
+        return x * kept(x, self.inputs, (len(x), 1, x.shape[2]))
 
     def run(
         self,
@@ -66,29 +68,47 @@ class Dropping:
         Returns:
             The outputs (B, T, H), and the final states, each (B, H).
         """
-        weights, kind, B, H = network.layer_parameters(place), network.KIND, len(x), network.hidden_size
-        number = len(weights["weight_ih"]) // H if self.by_gate else 1
-        of_states = [_kept(x, self.states, B, H) for _ in range(number)]
-        nets = _products([self.dropped(x) for _ in range(number)], weights["weight_ih"]) + weights["bias"]
-        activations, weight_hh = list(map(function_of, network.activations)), weights["weight_hh"]
+        weights, B = network.layer_parameters(place), len(x)
+        number = len(weights["weight_ih"]) // network.hidden_size if self.by_gate else 1
+        of_inputs = [kept(x, self.inputs, (B, x.shape[2])) for _ in range(number)]
+        of_states = [kept(x, self.states, (B, network.hidden_size)) for _ in range(number)]
+        options = {**network.options, "dropout": self.inputs, "recurrent_dropout": self.states}
+        layer = ShownLayer(network, place, network.KIND, options, weights, x.transpose(0, 1))
 
-        def step(net_x: Tensor, states: Any) -> Any:
-            h = states[0] if kind == "LSTM" else states
-            dropped = [h * kept for kept in of_states]
-            if kind == "LSTM":
-                gates = lstm_step(net_x + _products(dropped, weight_hh), states[1], activations)
-                return gates.h, gates.c
-            if kind == "RNN":
-                return activations[0](net_x + _products(dropped, weight_hh))
-            if network.reset_after:
-                return gru_step(net_x, _products(dropped, weight_hh), weights["bias_hn"], h, activations).h
-            return _reset_before(net_x, h, dropped, weight_hh, activations)
+        def step(x_t: Tensor, states: Any) -> Any:
+            before = states if isinstance(states, tuple) else (states,)
+            net_x = _products([x_t * each for each in of_inputs], weights["weight_ih"]) + weights["bias"]
+            gates = _gates(network, weights, net_x, [before[0] * each for each in of_states], before)
+            show_step(layer, network.KIND, x_t, dict(zip(network.STATES, before, strict=True)), gates)
+            return state_of_parts([getattr(gates, name) for name in network.STATES])
 
-        start = [zeros(B, H, dtype=x.dtype, device=x.device) for _ in network.STATES] if state is None else list(state)
-        before = tuple(start) if len(start) > 1 else start[0]
+        start = state or [zeros(B, network.hidden_size, dtype=x.dtype, device=x.device) for _ in network.STATES]
         turned = None if mask is None else mask.transpose(0, 1)
-        out, final = scan(step, nets.transpose(0, 1), before, mask=turned, reverse=reverse)
+        out, final = scan(step, layer.x, state_of_parts(start), mask=turned, reverse=reverse)
         return out.transpose(0, 1), list(final) if isinstance(final, tuple) else [final]
+
+
+def _gates(
+    network: Any, weights: Mapping[str, Tensor], net_x: Tensor, dropped: Sequence[Tensor], before: Sequence[Tensor]
+) -> Any:
+    """The gates of a step, and the states after it.
+
+    Args:
+        network: an LSTM, GRU or RNN.
+        weights: the parameters of its layer, by name.
+        net_x: the W·x + b of the gates.
+        dropped: the hidden state without the elements that are dropped, for all gates or for each.
+        before: the states before the step.
+    """
+    activations, weight_hh = list(map(function_of, network.activations)), weights["weight_hh"]
+    if network.KIND == "GRU" and not network.reset_after:
+        return _reset_before(net_x, before[0], dropped, weight_hh, activations)
+    net_h = _products(dropped, weight_hh)
+    if network.KIND == "LSTM":
+        return lstm_step(net_x + net_h, before[1], activations)
+    if network.KIND == "GRU":
+        return gru_step(net_x, net_h, weights["bias_hn"], before[0], activations)
+    return RNNGates(activations[0](net_x + net_h))
 
 
 def dropping_of(config: Mapping[str, Any], has_gates: bool) -> Dropping:
@@ -96,12 +116,6 @@ def dropping_of(config: Mapping[str, Any], has_gates: bool) -> Dropping:
     states = float(config.get("recurrent_dropout") or 0.0)
     by_gate = has_gates and (states > 0 or config.get("implementation") == 1)
     return Dropping(float(config.get("dropout") or 0.0), states, by_gate)
-
-
-def _kept(like: Tensor, rate: float, *shape: int) -> Tensor:
-    """What elements are multiplied by: 0 if they are dropped, else 1 / (1 - rate)."""
-    kept: Tensor = ops.dropout(ones(*shape, dtype=like.dtype, device=like.device), rate)
-    return kept
 
 
 def _products(parts: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -114,13 +128,12 @@ def _products(parts: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 def _reset_before(
     net_x: Tensor, h: Tensor, dropped: Sequence[Tensor], weight_hh: Tensor, activations: Sequence[Any]
-) -> Tensor:
-    """The next state of a GRU whose reset gate comes before the product, as of `variants.GRUResetBefore`."""
+) -> GRUGates:
+    """The step of a GRU whose reset gate comes before the product, as of `variants.GRUResetBefore`."""
     gate, candidate = activations
     of_r, of_z, of_n = dropped if len(dropped) == 3 else [dropped[0]] * 3
     x_r, x_z, x_n = ops.chunk(net_x, 3, dim=-1)
     weight_r, weight_z, weight_n = ops.chunk(weight_hh, 3, dim=0)
     r, z = gate(x_r + ops.linear(of_r, weight_r)), gate(x_z + ops.linear(of_z, weight_z))
     n = candidate(x_n + ops.linear(r * of_n, weight_n))
-    out: Tensor = n + z * (h - n)
-    return out
+    return GRUGates(r, z, n, n + z * (h - n))

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import checked_dtype
+
 from ...errors import ContentError, shown
 from .rules import is_known
 from .spec import Spec
@@ -84,6 +87,8 @@ def graph_of(model: Spec) -> Graph:
             calls[name, number] = Invocation(name, number, args, kwargs)
             if _is_unmarked_operation(spec, args):
                 layers[name] = replace(spec, operation=True)
+            elif args and not spec.is_operation and not leaves(Ref, args[0]):
+                raise ContentError(f"the layer {shown(name)} is called with something that is not a tensor")
     inputs = [ref.layer for ref in leaves(Ref, _read_old(model.config["input_layers"], {}))]
     outputs = leaves(Ref, _read_old(model.config.get("output_layers"), {}))
     if unknown := [name for name in (*inputs, *(ref.layer for ref in outputs)) if name not in layers]:
@@ -199,8 +204,25 @@ def _read_new(value: Any) -> Any:
         case "__ellipsis__":
             return ...
         case "__tensor__" | "__numpy__" if isinstance(config, dict):
-            return np.asarray(config.get("value"), str(config.get("dtype", "float32")))
+            return _constant(config)
     return {key: _read_new(each) for key, each in value.items()}
+
+
+def _constant(config: Mapping[str, Any]) -> HostArray:
+    """An array among the arguments of a call."""
+    value, name = config.get("value"), config.get("dtype", "float32")
+    try:
+        dtype = checked_dtype(
+            "float32" if name == "bfloat16" else str(name)
+        )  # a dtype of long strings would take gigabytes
+        if not isinstance(value, bool | int | float | list):
+            raise TypeError
+        with np.errstate(over="ignore"):
+            return np.asarray(value, dtype)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ContentError(
+            f"a call in the model's config has a constant that is not an array of {shown(str(name))}"
+        ) from error
 
 
 def _read_old(value: Any, kwargs: dict[str, Any]) -> Any:

@@ -12,8 +12,10 @@ from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import ContentError, shown
 from ..body import Body, Step
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names
+from ..ports import Port
+from ..states import paired
 from .graph import Invocation, Ref, graph_of, leaves, mapped
 from .rules import (
     Layer,
@@ -108,13 +110,20 @@ class Network:
         if errors:
             raise errors[0]
 
-    def loaded(self, title: str) -> Loaded:
-        """The model as a module."""
+    def loaded(self, title: str, states: Mapping[str, str] | None = None) -> Loaded:
+        """The model as a module.
+
+        Raises:
+            ContentError: the names of states are not those of inputs and outputs.
+        """
         body = self.body([False] * len(self.graph.inputs), with_masks=False)[0]
         modules = {name: layer.module for name, layer in self.layers.items() if layer.module is not None}
         attributes = attribute_names(modules)
         contents = {_own(name): module for name, module in modules.items()}
-        return Loaded(title, list(self._ports()), body, contents, {_own(name): attributes[name] for name in modules})
+        names = {_own(name): attributes[name] for name in modules}
+        ports = list(self._ports())
+        pairs = None if states is None else paired(ports, [Port(name) for name in body.outputs], states)
+        return Loaded(title, ports, body, contents, names, states=pairs)
 
     def _ports(self) -> Iterator[Port]:
         users: dict[str, set[str]] = {}

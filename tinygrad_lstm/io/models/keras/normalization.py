@@ -9,6 +9,7 @@ from typing import Any
 from .... import ops
 from ...._tensor import Tensor, tensor
 from ....creation import ones, zeros
+from ....mode import no_grad
 from ....nn import BatchNorm1d, GroupNorm, Module, RMSNorm
 from .core import parameter
 from .operations import normalized
@@ -57,29 +58,69 @@ def batch_normalization(
     fused: Any = None,
     virtual_batch_size: Any = None,
     trainable: bool = True,
+    keras: int,
 ) -> Layer:
     if renorm or virtual_batch_size:
         raise UnsupportedError("renorm or virtual_batch_size")
     number = len(weights["moving_mean"])
-    module = _scaled(BatchNorm1d(number, epsilon, 1 - momentum), weights, number)
+    module = _scaled(BatchNormalization(number, epsilon, 1 - momentum), weights, number)
     for name, role in (("running_mean", "moving_mean"), ("running_var", "moving_variance")):
         module.register_buffer(name, tensor(weights[role]))
-    run = _by_channel if trainable else _frozen
-    return Layer(partial(run, axis=_single(axis)), module, mask="keep")
+    run = partial(_normalized, axis=_single(axis), trainable=trainable, fused=keras < 3)
+    return Layer(run, module, mask="keep", takes_mask=True)
 
 
-def _frozen(module: Module, x: Tensor, axis: int, mask: Any = None) -> Tensor:
-    """A batch normalization that is not trainable: it uses the moving statistics in training, too."""
-    training = module.training
-    module.train(training and any(each.requires_grad for each in module.parameters()))
+class BatchNormalization(BatchNorm1d):
+    """A batch normalization with the statistics that Keras has in training.
+
+    The moving variance follows the variance of the batches, where PyTorch's follows the unbiased one.
+    """
+
+    def normalized(self, x: Tensor, counts: Tensor | None) -> Tensor:
+        """The outputs (..., C) of inputs (..., C) in training.
+
+        Args:
+            counts: of the shape of x: which elements count in the statistics; by default all.
+        """
+        dims = tuple(range(x.ndim - 1))
+        if counts is None:
+            mean, variance = ops.mean(x, dims), ops.var(x, dims, 0)
+        else:
+            number = ops.sum(counts.astype(x.dtype), dims) + 1e-7
+            mean = ops.sum(ops.where(counts, x, 0.0), dims) / number
+            variance = ops.sum(ops.where(counts, x - mean, 0.0) ** 2, dims) / number
+        with no_grad():
+            for running, now in ((self.running_mean, mean), (self.running_var, variance)):
+                if running is not None and self.momentum is not None:
+                    running.copy_(running * (1 - self.momentum) + now * self.momentum)
+        return (x - mean) * ops.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def _normalized(
+    module: BatchNormalization, x: Tensor, mask: Tensor | None = None, *, axis: int, trainable: bool, fused: bool
+) -> Tensor:
+    """A batch normalization. One that is not trainable uses the moving statistics in training, too.
+
+    Args:
+        fused: whether pictures are normalized as by TensorFlow's kernel, whose variance is unbiased as PyTorch's, and
+            which ignores masks.
+    """
+    training = module.training and (trainable or any(each.requires_grad for each in module.parameters()))
+    if training and not (fused and x.ndim == 4):
+        if mask is not None and mask.ndim != x.ndim - 1:
+            raise ValueError(f"BatchNormalization: expected a mask of {x.ndim - 1} dimensions, got {mask.shape}")
+        counts = None if mask is None else mask.unsqueeze(-1).expand(*x.shape).movedim(axis, -1)
+        return module.normalized(x.movedim(axis, -1), counts).movedim(-1, axis)
+    before = module.training
+    module.train(training)
     try:
         return _by_channel(module, x, axis)
     finally:
-        module.train(training)
+        module.train(before)
 
 
-def _by_channel(module: Module, x: Tensor, axis: int, mask: Any = None) -> Tensor:
-    """A module of (B, C, ...) whose C is this axis of x. A mask, which Keras uses in training, is ignored."""
+def _by_channel(module: Module, x: Tensor, axis: int) -> Tensor:
+    """A module of (B, C, ...) whose C is this axis of x."""
     out: Tensor = x.movedim(axis, 1)
     shape = out.shape
     out = module(out.reshape(*shape[:2], -1) if out.ndim > 3 else out).reshape(shape)

@@ -55,10 +55,11 @@ def _pooled(
     """The largest numbers or the means of windows. Padding counts for neither."""
     if not channels_first:
         x = x.movedim(-1, 1)
-    ends, pool = padding_ends(padding, x.shape[2:], sizes, strides), _POOLS[kind, len(sizes)]
-    out: Tensor = pool(padded(x, ends, 2, float("-inf") if kind == "max" else 0.0), sizes, strides)
-    if kind == "mean" and any(map(any, ends)):
-        out = out / pool(padded(ones(1, 1, *x.shape[2:], dtype=x.dtype, device=x.device), ends, 2), sizes, strides)
+    ends, pool, same = padding_ends(padding, x.shape[2:], sizes, strides), _POOLS[kind, len(sizes)], padding == "same"
+    out: Tensor = pool(padded(x, ends, 2, float("-inf") if kind == "max" else 0.0, always=same), sizes, strides)
+    if kind == "mean" and same:
+        inside = ones(1, 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+        out = out / pool(padded(inside, ends, 2, always=True), sizes, strides)
     return out if channels_first else out.movedim(1, -1)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from .... import ops
 from ...._tensor import Tensor
 from ....creation import ones_like, zeros_like
+from ..windows import pad_dims
 from .operations import normalized
 from .rules import Layer, UnsupportedError, layer
 
@@ -100,13 +101,9 @@ def zero_padding_2d(*, padding: Any = (1, 1), data_format: str | None = None) ->
     return Layer(partial(padded, ends=_ends(padding, 2), first=_first(data_format)))
 
 
-def padded(x: Tensor, ends: Ends, first: int, value: float = 0.0) -> Tensor:
-    """x with numbers of this value at both ends of dimensions, from dimension `first` on."""
-    if not any(map(any, ends)):
-        return x
-    widths = [(0, 0)] * x.ndim
-    widths[first : first + len(ends)] = ends
-    return ops.pad(x, [each for pair in reversed(widths) for each in pair], value=value)
+def padded(x: Tensor, ends: Ends, first: int, value: float = 0.0, always: bool = False) -> Tensor:
+    """x with numbers of this value at both ends of dimensions, from dimension `first` on; see `pad_dims`."""
+    return pad_dims(x, [*ends, *[(0, 0)] * (x.ndim - first - len(ends))], value=value, always=always)
 
 
 @layer("UpSampling1D")

@@ -24,8 +24,9 @@ from ...onnx.nodes import WEIGHTS, is_default, settings_of
 from ...onnx.protos import constant_of, domain_of, stored_arrays
 from ...onnx.tensors import array_of, dtype_of
 from ..body import Body, Step
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names, free_name
+from ..ports import Port
 from ..rules import MOST_ON_HOST, rule_for
 from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)

@@ -15,9 +15,11 @@ from ...._tensor import tensor
 from ....nn import Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step, captured
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names, free_name
+from ..ports import Port
 from ..rules import rule_for
+from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
 from .forms import form_of
@@ -152,7 +154,9 @@ class Builder:
         attributes = attribute_names(wanted.values())
         constants = {name: array for name, array in self.constants.items() if name in used}
         names_of = {name: attributes[each] for name, each in wanted.items()}
-        return Loaded(title, list(ports.values()), body, contents, names_of, constants, states).eval()
+        own_ports = list(ports.values())
+        pairs = paired(own_ports, [Port(name) for name in outputs], states)
+        return Loaded(title, own_ports, body, contents, names_of, constants, pairs).eval()
 
     # -- graphs and functions ------------------------------------------------------------------------------------------
 
@@ -255,6 +259,9 @@ class Builder:
             return []
         messages = {name: value for name, value in node.attributes.items() if not name.startswith("_")}
         own = {name: attribute_of(node.name, value) for name, value in messages.items()}
+        if getattr(own.get("T"), "kind", "") == "c" and "any" not in found.conversions:
+            self._missing.setdefault(f"{node.op} of complex numbers", []).append(node.name)
+            return []
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
         try:

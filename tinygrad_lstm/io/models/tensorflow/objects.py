@@ -17,7 +17,7 @@ from tinygrad_lstm.backends.dtypes import is_float
 
 from ...errors import ContentError, shown
 from ...tensorflow.wire import Message
-from ..loaded import Port
+from ..ports import Port
 from .building import Variable
 from .graphs import Graph, Node, Ref
 from .signatures import port_of

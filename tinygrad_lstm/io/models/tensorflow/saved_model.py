@@ -111,6 +111,8 @@ def _variables(message: Message, graph: Graph, arrays: Mapping[str, HostArray]) 
         own = _part(name, array, place.part)
         is_trained = of_objects.get(place.key.removesuffix(VALUE), not listed or name in listed)
         found[node.name] = Variable(name, own, is_float(own.dtype) and is_trained)
+    if missing and not arrays:
+        raise ContentError("missing is its file variables/variables.index")
     if missing:
         raise ContentError(f"the checkpoint has no arrays {', '.join(map(shown, missing[:MOST_NAMED]))}")
     return found

@@ -6,7 +6,7 @@ from ...dtypes import array_dtype
 from ...errors import ContentError, shown
 from ...tensorflow.messages import ARRAY_TYPES, TYPE_NAMES
 from ...tensorflow.wire import Message
-from ..loaded import Port
+from ..ports import Port
 from .graphs import Graph, Ref, attribute_of
 
 __all__ = ["ends_of", "port_of", "ports_and_outputs"]

@@ -44,7 +44,7 @@ def model_of(path: Path, states: Mapping[str, str] | None = None) -> Loaded:
                 return _of_graph(model, topology, weights, title, states)
             config = topology.get("model_config", topology)
             version = str(topology.get("keras_version", ""))
-            return built(config, version, title, lambda model, _: arrays_by_layer(model, weights))
+            return built(config, version, title, lambda model, _: arrays_by_layer(model, weights), states)
         except RecursionError as error:
             raise ContentError("the model is nested too deeply") from error
 

@@ -81,7 +81,7 @@ def dtype_of(code: Any) -> Any:
 
 # Ops that have the same parameters here.
 _SAME = """
-    abs acos acosh addmm amax amin argmax argmin argsort asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not
+    abs acos acosh addmm argmax argmin argsort asin asinh atan atan2 atanh baddbmm bitwise_and bitwise_not
     bitwise_or bitwise_xor bmm ceil chunk clamp conv1d conv2d conv_transpose1d cos cosh cosine_similarity cummax
     cummin cumprod diagonal diff dot dropout elu equal erf exp expm1 flatten flip floor gather gelu glu hardsigmoid
     hardtanh hypot index_add index_copy index_fill index_select isclose isfinite isinf isnan leaky_relu lerp linear

@@ -9,6 +9,7 @@ from typing import Any
 
 from .... import creation, ops
 from ...._tensor import Tensor
+from ..noise import alpha_dropout, kept
 from .aten import aten
 
 __all__: list[str] = []
@@ -85,17 +86,37 @@ def heaviside(x: Tensor, values: Tensor) -> Tensor:
     return ops.where(x == 0, values, (x > 0).astype(x.dtype))
 
 
-# In evaluation mode these are not random. Models are loaded in it, and training mode has no effect on them.
+# -- random in training ------------------------------------------------------------------------------------------------
 
 
 @aten("rrelu")
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *others: Any) -> Tensor:
-    return ops.leaky_relu(x, (lower + upper) / 2)
+    if not training:
+        return ops.leaky_relu(x, (lower + upper) / 2)
+    slopes = lower + (upper - lower) * creation.rand(*x.shape, dtype=x.dtype, device=x.device)
+    return ops.where(x < 0, x * slopes, x)
 
 
-@aten("alpha_dropout", "feature_dropout", "feature_alpha_dropout")
-def unchanged(x: Tensor, p: float = 0.5, train: bool = False) -> Tensor:
-    return x
+@aten("feature_dropout")
+def channel_dropout(x: Tensor, p: float, train: bool, batched: int = 2) -> Tensor:
+    """Drops whole channels: of (N, C, ...), or of (C, ...) if x has fewer than `batched` dimensions."""
+    return x * kept(x, p, _of_channels(x, batched)) if train and p else x
+
+
+@aten("alpha_dropout")
+def elements_alpha_dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    return alpha_dropout(x, p, x.shape) if train and p else x
+
+
+@aten("feature_alpha_dropout")
+def channel_alpha_dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    return alpha_dropout(x, p, _of_channels(x)) if train and p else x
+
+
+def _of_channels(x: Tensor, batched: int = 2) -> tuple[int, ...]:
+    """The shape of one number for each channel of x."""
+    channel = 1 if x.ndim >= batched else 0
+    return (*x.shape[: channel + 1], *(1,) * (x.ndim - channel - 1))
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------

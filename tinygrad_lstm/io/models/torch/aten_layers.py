@@ -12,7 +12,7 @@ from tinygrad_lstm.models.activations import ACTIVATIONS
 from .... import creation, ops
 from ...._tensor import Tensor
 from ..onnx.ops.pools import average_pool, max_pool
-from ..onnx.ops.windows import conv, conv_transpose
+from ..windows import conv, conv_transpose
 from .aten import aten
 
 __all__: list[str] = []
@@ -260,9 +260,19 @@ def instance_norm(
 
 @aten("tracked_instance_norm")
 def tracked_instance_norm(
-    x: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, tracked: bool, momentum: float, eps: float
+    x: Tensor, weight: Any, bias: Any, running_mean: Any, running_var: Any, tracked: bool, training: bool, eps: float
 ) -> Any:
-    return instance_norm(x, weight, bias, running_mean, running_var, not tracked, momentum, eps)
+    """The layers InstanceNorm.
+
+    Raises:
+        ValueError: in training, it has running statistics, which would change.
+    """
+    if tracked and training:
+        raise ValueError(
+            "InstanceNorm with track_running_stats=True is not supported in training; to train the model with the "
+            "statistics that it has, call eval() of this layer after model.train()"
+        )
+    return instance_norm(x, weight, bias, running_mean, running_var, not tracked, 0.0, eps)
 
 
 @aten("local_response_norm")

@@ -27,28 +27,47 @@ def mean(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -
     return ops.mean(_cast(x, dtype), dims_of(dim), keepdim)
 
 
+@aten("amax")
+def amax(x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    return ops.amax(x, dims_of(dim), keepdim)
+
+
+@aten("amin")
+def amin(x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    return ops.amin(x, dims_of(dim), keepdim)
+
+
+def _spread(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """The dimensions and the correction of a variance. One overload has `unbiased` in place of the dimensions."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return dims_of(dim), int(bool(unbiased)) if correction is None else correction
+
+
 @aten("var")
 def var(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
-    return ops.var(x, dims_of(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+    return ops.var(x, *_spread(dim, unbiased, correction), keepdim)
 
 
 @aten("std")
 def std(x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None) -> Tensor:
-    return ops.std(x, dims_of(dim), correction if correction is not None else int(bool(unbiased)), keepdim)
+    return ops.std(x, *_spread(dim, unbiased, correction), keepdim)
 
 
 @aten("var_mean")
 def var_mean(
     x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    return var(x, dim, unbiased, keepdim, correction), mean(x, dim, keepdim)
+    dims, freed = _spread(dim, unbiased, correction)
+    return ops.var(x, dims, freed, keepdim), ops.mean(x, dims, keepdim)
 
 
 @aten("std_mean")
 def std_mean(
     x: Tensor, dim: Any = None, unbiased: Any = True, keepdim: bool = False, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    return std(x, dim, unbiased, keepdim, correction), mean(x, dim, keepdim)
+    dims, freed = _spread(dim, unbiased, correction)
+    return ops.std(x, dims, freed, keepdim), ops.mean(x, dims, keepdim)
 
 
 @aten("prod")
@@ -108,9 +127,29 @@ def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return ops.cumsum(_cast(x, dtype), dim)
 
 
-@aten("norm", "linalg_vector_norm", "linalg_norm", "frobenius_norm")
-def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    return ops.norm(x, 2 if p is None else p, dims_of(dim), keepdim)
+@aten("norm", "linalg_vector_norm")
+def norm(x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    return ops.norm(_cast(x, dtype), 2 if p is None else p, dims_of(dim), keepdim)
+
+
+@aten("frobenius_norm")
+def frobenius_norm(x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+    return norm(x, 2, dim, keepdim)
+
+
+@aten("linalg_norm")
+def linalg_norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    dims = dims_of(dim)
+    if ord is None or not (x.ndim == 2 if dims is None else isinstance(dims, tuple) and len(dims) == 2):
+        return norm(x, ord, dims, keepdim, dtype)
+    return matrix_norm(x, ord, (0, 1) if dims is None else dims, keepdim, dtype)
+
+
+@aten("linalg_matrix_norm")
+def matrix_norm(x: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, dtype: Any = None) -> Any:
+    if ord != "fro":
+        raise ValueError(f"linalg.norm: the norm {ord!r} of matrices is not supported; expected 'fro'")
+    return norm(x, 2, dim, keepdim, dtype)
 
 
 @aten("softmax", "_softmax")

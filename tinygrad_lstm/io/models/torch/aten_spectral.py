@@ -269,20 +269,26 @@ def _window(length: int, terms: Sequence[float], periodic: bool, dtype: Any) -> 
     return make_tensor((total if length > 1 else total * 0 + 1).astype(dtype_of(dtype) or np.float32))
 
 
+def _periodic(periodic: Any, dtype: Any) -> tuple[bool, Any]:
+    """Whether a window is periodic, and its dtype, which is in the place of `periodic` in the overload without it."""
+    return (periodic, dtype) if isinstance(periodic, bool) else (True, periodic)
+
+
 @aten("hann_window")
 def hann_window(length: int, periodic: Any = True, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
-    """The second argument of its overload without `periodic` is a dtype."""
-    return _window(length, (0.5, -0.5), periodic is not False, dtype)
+    return _window(length, (0.5, -0.5), *_periodic(periodic, dtype))
 
 
 @aten("blackman_window")
 def blackman_window(length: int, periodic: Any = True, dtype: Any = None, *others: Any, **settings: Any) -> Tensor:
-    return _window(length, (0.42, -0.5, 0.08), periodic is not False, dtype)
+    return _window(length, (0.42, -0.5, 0.08), *_periodic(periodic, dtype))
 
 
 @aten("hamming_window")
 def hamming_window(
     length: int, periodic: Any = True, alpha: Any = 0.54, beta: Any = 0.46, dtype: Any = None, **settings: Any
 ) -> Tensor:
-    terms = (alpha, -beta) if isinstance(alpha, float) and isinstance(beta, float) else (0.54, -0.46)
-    return _window(length, terms, periodic is not False, dtype)
+    """Its overloads lack `beta`, or `alpha` too; a dtype follows."""
+    dtype = next((each for each in (alpha, beta, dtype) if not isinstance(each, float)), None)
+    terms = (alpha if isinstance(alpha, float) else 0.54, -beta if isinstance(beta, float) else -0.46)
+    return _window(length, terms, *_periodic(periodic, dtype))

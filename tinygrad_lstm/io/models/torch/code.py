@@ -110,6 +110,8 @@ def _class(node: ast.ClassDef) -> Class:
 
 _CONV = {"stride": 3, "padding": 4, "dilation": 5}
 
+_BATCH_NORMS = [("Batch", "1d"), ("Batch", "2d"), ("Batch", "3d"), ("SyncBatch", "")]
+
 # The settings of traced layers: the places among the arguments of the op that a layer calls.
 _TRACED: dict[tuple[str, str], dict[str, int]] = {
     ("Linear", "linear"): {},
@@ -118,7 +120,7 @@ _TRACED: dict[tuple[str, str], dict[str, int]] = {
     **{(f"Conv{dims}d", "_convolution"): {**_CONV, "groups": 8} for dims in (1, 2)},
     **{(f"Conv{dims}d", "_convolution_mode"): {**_CONV, "groups": 6} for dims in (1, 2)},
     ("ConvTranspose1d", "_convolution"): {**_CONV, "output_padding": 7, "groups": 8},
-    **{(f"BatchNorm{dims}d", "batch_norm"): {"momentum": 6, "eps": 7} for dims in (1, 2)},
+    **{(f"{name}Norm{dims}", "batch_norm"): {"momentum": 6, "eps": 7} for name, dims in _BATCH_NORMS},
     ("LayerNorm", "layer_norm"): {"normalized_shape": 1, "eps": 4},
     ("GroupNorm", "group_norm"): {"num_groups": 1, "eps": 4},
 }
@@ -146,4 +148,6 @@ def traced_settings(kind: str, forward: ast.FunctionDef | None) -> dict[str, Any
             return None
     if settings.get("padding_idx") == -1:
         settings["padding_idx"] = None
+    if settings.get("momentum") == 0:  # what PyTorch passes for None
+        settings["momentum"] = None
     return settings

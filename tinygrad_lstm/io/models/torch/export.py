@@ -13,7 +13,8 @@ from tinygrad_lstm.backends.base import HostArray
 from ...archive import open_archive
 from ...errors import ContentError, naming_file, shown
 from ...torch.export_file import ExportFile, dtype_of_number
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
+from ..ports import Port
 from .graph import Graph
 from .recurrent import recurrent_op
 

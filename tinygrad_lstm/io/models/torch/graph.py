@@ -7,11 +7,12 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
 from ...._tensor import Tensor, tensor
-from ....nn import Dropout, Module, Parameter
+from ....nn import Module, Parameter
 from ...errors import ContentError, shown
 from ..body import Body, Step
-from ..loaded import Loaded, Port
+from ..loaded import Loaded
 from ..names import attribute_names, free_name
+from ..ports import Port
 from ..states import paired
 from . import (  # noqa: F401  (they register their rules)
     aten_attention,
@@ -24,6 +25,7 @@ from . import (  # noqa: F401  (they register their rules)
 )
 from .aten import CREATES, MAKES_ZEROS, RULES, VIEWS
 from .aten_indexing import WRITTEN_BACK, written_back
+from .layers import layer_of
 from .shapes import ports_of
 from .values import Applied, GraphStep, Ref, Slot, call_layer
 
@@ -32,6 +34,15 @@ __all__ = ["Graph", "MissingPartsError"]
 MOST_STEPS = 100_000
 MOST_PARTS, DEEPEST = 2_000_000, 50  # of lists, counted at each use
 MOST_PAIRS = 10_000  # of an input and an output
+RANDOM = {
+    "dropout": ("Dropout", {"p": 0.5}),
+    "feature_dropout": ("Dropout2d", {"p": 0.5}),
+    "alpha_dropout": ("AlphaDropout", {"p": 0.5}),
+    "feature_alpha_dropout": ("FeatureAlphaDropout", {"p": 0.5}),
+    "rrelu": ("RReLU", {"lower": 1 / 8, "upper": 1 / 3}),
+}
+"""For the ops that are random in training, the layer, and its settings by default in the order of the arguments."""
+
 LARGEST_NUMBER, LARGEST_POWER, LONGEST = 2**63, 63, 10_000  # of constants
 MOST_NAMED = 4  # the places that a message names for each part that is not there
 
@@ -93,10 +104,8 @@ class Graph:
             ContentError: it uses what an op on a view changed in place.
         """
         self.check_nesting(args, dict(kwargs))
-        if name in ("dropout", "dropout_") and len(args) == 3 and isinstance(args[1], float) and 0 <= args[1] <= 1:
-            # A layer, which drops elements in training also if the file has it in evaluation mode.
-            layer = self.add("dropout", Dropout(args[1]))
-            return self.step("Dropout", Applied(call_layer, (layer, args[0])), 1)[0]
+        if name.removesuffix("_") in RANDOM and args and not _refs_in([*args[1:], dict(kwargs)]):
+            return self._random(name, args[0], args[1:], kwargs)
         in_place = name not in RULES and name.endswith("_") and name[:-1] in RULES
         rule = RULES.get(name[:-1] if in_place else name)
         if rule is None:
@@ -117,6 +126,23 @@ class Graph:
                 self._views.setdefault(result.base, []).append(result)
                 if name in WRITTEN_BACK and not kwargs:
                     self._made_by[result] = name, first, tuple(args[1:])
+        return result
+
+    def _random(self, name: str, x: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ref:
+        """The result of an op that is random in training.
+
+        It is a layer, so that `train()` has an effect on it, also if the file has it in evaluation mode.
+
+        Raises:
+            ContentError: a setting is invalid.
+        """
+        kind, defaults = RANDOM[name.removesuffix("_")]
+        layer = layer_of(kind, {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs}, {})
+        if layer is None:
+            raise ContentError(f"there is no {kind}")
+        (result,) = self.step(kind, Applied(call_layer, (self.add(kind.lower(), layer), x)), 1)
+        if name.endswith("_") and isinstance(x, Ref):
+            self.change(x, result)
         return result
 
     def unpacked(self, values: Ref, number: int) -> list[Ref]:

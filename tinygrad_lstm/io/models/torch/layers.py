@@ -13,6 +13,7 @@ from tinygrad_lstm.models.cells import CELLS
 from tinygrad_lstm.models.networks import NETWORKS
 
 from .... import nn
+from ....nn.normalization import BatchNorm
 from ....printable import printable
 from ...errors import ContentError, shown
 from ...torch.names import from_torch
@@ -27,12 +28,20 @@ T = TypeVar("T")
 _TORCH = "torch.nn.modules."
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
 
+
+class AnyBatchNorm(BatchNorm):
+    """A batch normalization of inputs of any dimensions, as PyTorch's SyncBatchNorm."""
+
+    SHAPES = ("(N, C)", "(N, C, L)", "(N, C, H, W)", "(N, C, D, H, W)")
+
+
 _CELLS = {f"{kind}Cell": cls for kind, cls in CELLS.items()}
 _PLAIN: dict[str, Any] = {
     name: getattr(nn, name)
     for name in (
         *("Linear", "Embedding", "Dropout", "Flatten", "Identity", "MultiheadAttention"),
-        *("Conv1d", "Conv2d", "ConvTranspose1d", "BatchNorm1d", "BatchNorm2d", "LayerNorm", "GroupNorm", "RMSNorm"),
+        *("Conv1d", "Conv2d", "ConvTranspose1d", "LayerNorm", "GroupNorm", "RMSNorm"),
+        *("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"),
         *("ReLU", "ReLU6", "Tanh", "Sigmoid", "SiLU", "Mish", "SELU", "Softsign", "LogSigmoid", "Hardsigmoid", "GELU"),
         *("ELU", "LeakyReLU", "Hardtanh", "Softplus", "Softmax", "LogSoftmax", "GLU", "PReLU"),
         *("MaxPool1d", "MaxPool2d", "AvgPool1d", "AvgPool2d"),
@@ -42,7 +51,8 @@ _PLAIN: dict[str, Any] = {
         *("MarginRankingLoss", "HingeEmbeddingLoss", "SoftMarginLoss", "TripletMarginLoss"),
     )
 }
-_ALIASES = {"NonDynamicallyQuantizableLinear": "Linear", "SyncBatchNorm": "BatchNorm1d"}
+_ALIASES = {"NonDynamicallyQuantizableLinear": "Linear"}
+_PLAIN["SyncBatchNorm"] = AnyBatchNorm
 _LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 RESULTS = {
@@ -196,13 +206,13 @@ def _transposed_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, An
 
 
 def _batch_norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, Any]) -> dict[str, Any]:
-    if "running_mean" not in arrays:
-        raise UnsupportedSettingError("batch normalization with track_running_stats=False")
-    return _norm_sizes(arrays, settings)
+    return {**_norm_sizes(arrays, settings), "track_running_stats": "running_mean" in arrays}
 
 
 def _norm_sizes(arrays: Mapping[str, HostArray], settings: Mapping[str, Any]) -> dict[str, Any]:
     named = next((arrays[name] for name in ("weight", "running_mean") if name in arrays), None)
+    if named is None and not settings.keys() & {"num_features", "num_channels"}:  # of a traced layer
+        raise UnsupportedSettingError("a normalization without parameters")
     return {} if named is None else {"num_features": named.size, "num_channels": named.size}
 
 
@@ -219,7 +229,7 @@ _SIZES: dict[str, Callable[[Mapping[str, HostArray], Mapping[str, Any]], dict[st
     "Embedding": lambda arrays, _: dict(zip(("num_embeddings", "embedding_dim"), arrays["weight"].shape, strict=True)),
     **dict.fromkeys(("Conv1d", "Conv2d"), _conv_sizes),
     "ConvTranspose1d": _transposed_sizes,
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _batch_norm_sizes),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"), _batch_norm_sizes),
     "GroupNorm": _norm_sizes,
     **dict.fromkeys(
         ("LayerNorm", "RMSNorm"),

@@ -19,7 +19,7 @@ OP_LAYERS: dict[str, tuple[Any, ...]] = {
     "CELU": ("celu", "alpha"),
     "Hardswish": ("hardswish",),
     "Hardshrink": ("hardshrink", "lambd"),
-    "RReLU": ("rrelu", "lower", "upper"),
+    "RReLU": ("rrelu", "lower", "upper", "training"),
     "Softmax2d": ("softmax", -3),
     "Softmin": ("softmin", "dim"),
     "Softshrink": ("softshrink", "lambd"),
@@ -39,9 +39,8 @@ OP_LAYERS: dict[str, tuple[Any, ...]] = {
     ),
     "AdaptiveAvgPool3d": ("adaptive_avg_pool3d", "output_size"),
     **dict.fromkeys(("LPPool1d", "LPPool2d"), ("lp_pool", "norm_type", "kernel_size", "stride", "ceil_mode")),
-    "BatchNorm3d": ("batch_norm", *_AFFINE, False, "momentum", "eps"),
     **{
-        f"InstanceNorm{n}d": ("tracked_instance_norm", *_AFFINE, "track_running_stats", "momentum", "eps")
+        f"InstanceNorm{n}d": ("tracked_instance_norm", *_AFFINE, "track_running_stats", "training", "eps")
         for n in (1, 2, 3)
     },
     "LocalResponseNorm": ("local_response_norm", "size", "alpha", "beta", "k"),
@@ -52,7 +51,12 @@ OP_LAYERS: dict[str, tuple[Any, ...]] = {
     "ChannelShuffle": ("channel_shuffle", "groups"),
     "Unfold": ("im2col", "kernel_size", "dilation", "padding", "stride"),
     "Fold": ("col2im", "output_size", "kernel_size", "dilation", "padding", "stride"),
-    **dict.fromkeys(("Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), ("alpha_dropout",)),
+    **{
+        f"Dropout{n}d": ("feature_dropout", "p", "training", batched)
+        for n, batched in ((1, 3), (2, 2), (3, 5))  # PyTorch's Dropout2d takes inputs of 3 dimensions as (N, C, L)
+    },
+    "AlphaDropout": ("alpha_dropout", "p", "training"),
+    "FeatureAlphaDropout": ("feature_alpha_dropout", "p", "training"),
     **{f"ZeroPad{n}d": ("pad", "padding", "constant", 0.0) for n in (1, 2, 3)},
     **{f"ConstantPad{n}d": ("pad", "padding", "constant", "value") for n in (1, 2, 3)},
     **{
@@ -74,7 +78,7 @@ PADDED = {f"Conv{n}d": f"padded Conv{n}d" for n in (1, 2, 3)}
 """The types of convolutions whose padding is not zeros."""
 
 _CONSTANTS = {"constant", "reflect", "replicate", "circular"}
-_ARRAYS = {*_AFFINE}
+_OWN = {*_AFFINE, "training"}
 _STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
 
 
@@ -94,7 +98,7 @@ class OpLayer(Module):
         self.kind = kind
         self._op, *names = OP_LAYERS[kind]
         self._arguments: tuple[Any, ...] = tuple([_argument(name, settings) for name in names])
-        for name in _ARRAYS.intersection(names):
+        for name in set(_AFFINE).intersection(names):
             array = arrays.get(name)
             value = None if array is None else tensor(array)
             if value is None:
@@ -111,22 +115,20 @@ class OpLayer(Module):
     def extra_repr(self) -> str:
         named = zip(OP_LAYERS[self.kind][1:], self._arguments, strict=True)
         settings = [
-            f"{name}={value}"
-            for name, value in named
-            if name not in _ARRAYS and isinstance(name, str) and name != value
+            f"{name}={value}" for name, value in named if name not in _OWN and isinstance(name, str) and name != value
         ]
         return ", ".join([self.kind, *settings])
 
 
 class _Own:
-    """An argument that is a parameter or a buffer of the layer."""
+    """An argument that is an attribute of the layer: a parameter, a buffer, or whether it is in training."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 def _argument(name: Any, settings: Mapping[str, Any]) -> Any:
-    if name in _ARRAYS:
+    if name in _OWN:
         return _Own(name)
     if not isinstance(name, str) or name in _CONSTANTS:
         return name

@@ -23,14 +23,16 @@ from .values import Applied, call_layer
 __all__ = ["Parts", "loaded_pickle"]
 
 DEEPEST = 50
-_CONTAINERS = ("ModuleDict", "ModuleList", "Sequential")
+_CONTAINERS: dict[str, type[ModuleDict | ModuleList]] = {
+    **{"ModuleDict": ModuleDict, "ModuleList": ModuleList, "Sequential": Sequential}
+}
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
 class Parts(Module):
     """The layers, parameters and settings of a module of a user-defined class, as attributes of the same names.
 
-    A pickle has no code, so that `forward` raises: write it in a class of your own, and call the layers.
+    A pickle has no code, so that `forward` raises: write a class that calls the layers.
 
     Args:
         kind: the name of the class.
@@ -50,7 +52,7 @@ class Parts(Module):
         names = ", ".join(name for name, _ in self.named_children()) or "none"
         return (
             f"{self._kind}: the file has its layers but not its forward, which is code: call the layers ({names}) in a "
-            "forward of your own, or export the model to ONNX or TorchScript"
+            "forward that you write, or export the model to ONNX or TorchScript"
         )
 
     def extra_repr(self) -> str:
@@ -67,8 +69,8 @@ def loaded_pickle(path: Path, contents: TorchContents) -> Module:
     """
     found = list(_modules(contents.root))
     if len(found) != 1:
-        named = f"{len(found)} models" if found else "only arrays"
-        raise ContentError(f"a file of PyTorch that has {named}; tg.io.load_weights reads the arrays")
+        named = f"{len(found)} models, and one is expected" if found else "only arrays"
+        raise ContentError(f"it has {named}; tg.io.load_weights reads the arrays")
     root = _unwrapped(found[0])
     if str(root.name).startswith("__torch__."):
         raise ContentError("a TorchScript archive without its code")
@@ -100,7 +102,7 @@ class _Builder:
             results = graph.step(kind, Applied(call_layer, (graph.add(name, layer), x)), number)
             x = results[0] if number == 1 else tuple(results)
         if self.unknown:
-            raise ContentError(f"it has parts that are not there: {'; '.join(self.unknown)}")
+            raise ContentError(f"it has layers that are not supported: {'; '.join(self.unknown)}")
         outputs = enumerate(x) if isinstance(x, tuple) else [(0, x)]
         return graph.loaded(title, [(f"output_{number}" if number else "output", each) for number, each in outputs])
 
@@ -135,13 +137,11 @@ class _Builder:
             for name, child in _named(attributes.get("_modules"))
             if isinstance(child, Record)
         }
-        if kind == "ModuleDict":
-            return ModuleDict(children)
-        if kind in ("ModuleList", "Sequential"):
-            listed = Sequential() if kind == "Sequential" else ModuleList()
+        if kind in _CONTAINERS:
+            container = _CONTAINERS[kind]()
             for name, child in children.items():
-                setattr(listed, name, child)
-            return listed
+                setattr(container, _free_attribute(container, name), child)
+            return container
         made = Parts(printable(str(record.name)))
         own: dict[str, Any] = {
             name: value
@@ -183,11 +183,19 @@ def _unwrapped(record: Record) -> Record:
     """The module that a wrapper such as DataParallel has, or the module itself."""
     for _ in range(DEEPEST):
         inner = _WRAPPERS.get(record.name.name)
-        child = dict(_named(_attributes(record).get("_modules"))).get(inner or "")
+        child = None if inner is None else dict(_named(_attributes(record).get("_modules"))).get(inner)
         if not isinstance(child, Record):
             break
         record = child
     return record
+
+
+def _free_attribute(container: Module, name: str) -> str:
+    """The name of a module in a container: its name in the file, unless the container uses that itself."""
+    name = name.replace(".", "_") or "unnamed"
+    while hasattr(container, name):
+        name += "_"
+    return name
 
 
 def _leaves(record: Record, path: str, depth: int = 0) -> Iterator[tuple[str, Record]]:

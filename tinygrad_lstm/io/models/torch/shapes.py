@@ -8,7 +8,7 @@ from tinygrad_lstm.models import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 from .... import nn
 from ...._tensor import Tensor
-from ..loaded import Port
+from ..ports import Port
 from .values import GraphStep, Ref, flat
 
 __all__ = ["ports_of"]

@@ -13,12 +13,12 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange
 from ...rules import rule
+from ...windows import conv
 from .attention import heads_apart, heads_together, rotated
 from .elementwise import rule_of_tensor
 from .normalization import layer_normalization, rms_normalization
 from .products import gemm
 from .quantization import dequantize_linear, dynamic_quantize_linear, matmul_integer, quantize_linear
-from .windows import conv
 
 __all__: list[str] = []
 

@@ -15,8 +15,8 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange, ones, zeros
 from ...rules import Ints, rule
+from ...windows import pad_dims, varies, widths_of
 from .indexing import all_but
-from .windows import pad_dims, widths_of
 
 __all__: list[str] = []
 
@@ -34,17 +34,18 @@ def _windows(
 ) -> tuple[Widths, Widths]:
     """The padding of each dimension, and that which also completes the last window, with `ceil_mode`."""
     widths = widths_of(x.shape[2:], kernel, strides, dilations, pads, auto_pad)
-    if not ceil_mode:
+    if not ceil_mode or auto_pad.startswith("SAME"):  # with which the last window is complete
         return widths, widths
     whole = []
     for length, size, stride, dilation, (before, after) in zip(
         x.shape[2:], kernel, strides, dilations, widths, strict=True
     ):
         reach = dilation * (size - 1) + 1
-        room = length + before + after - reach
-        count = -(-room // stride)
-        if count * stride >= length + before:  # no window starts in the padding at the end
-            count -= 1
+        inside = reach - after  # the elements of the last whole window that are not padding
+        if inside >= stride:
+            count = -(-(length + before - inside) // stride)
+        else:  # the last window, which would start in the padding at the end, is left out
+            count = -(-(length + before - min(inside, 0)) // stride) - 1
         whole.append((before, count * stride + reach - length - before))
     return widths, whole
 
@@ -69,7 +70,7 @@ def max_pool(
     dilations, strides = dilations or [1] * n, strides or [1] * n
     _, widths = _windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     lowest = -math.inf if is_float(x.dtype) else limits(x.dtype)[0]
-    y = pad_dims(x, widths, value=lowest)
+    y = pad_dims(x, widths, value=lowest, always=bool(ceil_mode) or varies(auto_pad, strides))
     if outputs == 1 and n <= 2:
         return (ops.max_pool1d if n == 1 else ops.max_pool2d)(y, kernel_shape, strides, 0, dilations)
     places = pad_dims(_places(x, storage_order), widths)
@@ -148,17 +149,18 @@ def average_pool(
     n = len(kernel_shape)
     dilations, strides = dilations or [1] * n, strides or [1] * n
     widths, whole = _windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    inside = all(w == (0, 0) for w in whole) or (count_include_pad and list(widths) == list(whole))
+    always = bool(ceil_mode) or varies(auto_pad, strides)
+    inside = not always and (count_include_pad or all(w == (0, 0) for w in whole))
     if n <= 2 and set(dilations) == {1} and inside:
         return (ops.avg_pool1d if n == 1 else ops.avg_pool2d)(pad_dims(x, whole), kernel_shape, strides)
     counted = ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
     if count_include_pad:
-        counted = pad_dims(counted, widths, value=1)
+        counted = pad_dims(counted, widths, value=1, always=always)
         whole_of_counted = [(0, after - own) for (_, own), (_, after) in zip(widths, whole, strict=True)]
     else:
         whole_of_counted = list(whole)
-    counts = _sums(pad_dims(counted, whole_of_counted), kernel_shape, strides, dilations)
-    return _sums(pad_dims(x, whole), kernel_shape, strides, dilations) / counts
+    counts = _sums(pad_dims(counted, whole_of_counted, always=always), kernel_shape, strides, dilations)
+    return _sums(pad_dims(x, whole, always=always), kernel_shape, strides, dilations) / counts
 
 
 @rule("LpPool", since=2)
@@ -176,7 +178,8 @@ def lp_pool(
     n = len(kernel_shape)
     dilations, strides = dilations or [1] * n, strides or [1] * n
     _, widths = _windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    return _sums(pad_dims(ops.abs(x) ** p, widths), kernel_shape, strides, dilations) ** (1 / p)
+    always = bool(ceil_mode) or varies(auto_pad, strides)
+    return _sums(pad_dims(ops.abs(x) ** p, widths, always=always), kernel_shape, strides, dilations) ** (1 / p)
 
 
 # -- all elements ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from ..... import ops
 from ....._tensor import Tensor
 from ...rules import Ints, Value, host_ints, rule
-from .windows import pad_dims
+from ...windows import pad_dims
 
 __all__ = ["broadcast", "split_into"]
 

@@ -4,7 +4,6 @@ Reference: https://onnx.ai/onnx/operators/
 """
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_lstm.backends.dtypes import BOOL
@@ -12,21 +11,14 @@ from tinygrad_lstm.backends.dtypes import BOOL
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import ones_like
-from ...padding import same_padding
 from ...rules import Ints, Value, rule
+from ...windows import conv, conv_transpose, pad_dims, spaced
 
-__all__ = ["pad_dims", "widths_of"]
+__all__ = ["col2im"]
 
 # -- padding -----------------------------------------------------------------------------------------------------------
 
 MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-
-
-def pad_dims(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pads the last dimensions, by the widths before and after each."""
-    if all(before == after == 0 for before, after in widths):
-        return x
-    return ops.pad(x, [width for pair in reversed(widths) for width in pair], mode, value)
 
 
 @rule("Pad", since=2)
@@ -47,72 +39,10 @@ def pad(
     return pad_dims(x, widths, MODES[mode], 0 if value is None else value.item())
 
 
-# -- windows -----------------------------------------------------------------------------------------------------------
-
-
-def widths_of(
-    lengths: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int] | None,
-    auto_pad: str,
-) -> list[tuple[int, int]]:
-    """The widths by which the inputs of windows are padded before and after each dimension."""
-    if auto_pad == "NOTSET":
-        pads = pads or [0] * 2 * len(kernel)
-        return list(zip(pads[: len(kernel)], pads[len(kernel) :], strict=True))
-    if auto_pad == "VALID":
-        return [(0, 0)] * len(kernel)
-    widths = [
-        same_padding(length, dilation * (size - 1) + 1, stride)
-        for length, size, stride, dilation in zip(lengths, kernel, strides, dilations, strict=True)
-    ]
-    return widths if auto_pad == "SAME_UPPER" else [(before, after) for after, before in widths]
-
-
 # -- convolutions ------------------------------------------------------------------------------------------------------
 
-
-@rule("Conv")
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: list[int] | None = None,
-    group: int = 1,
-    kernel_shape: list[int] | None = None,
-    pads: list[int] | None = None,
-    strides: list[int] | None = None,
-) -> Tensor:
-    kernel = weight.shape[2:]
-    dilations, strides = dilations or [1] * len(kernel), strides or [1] * len(kernel)
-    widths = widths_of(x.shape[2:], kernel, strides, dilations, pads, auto_pad)
-    if len(kernel) == 3:
-        return _conv3d(pad_dims(x, widths), weight, bias, strides, dilations, group)
-    convolution = {1: ops.conv1d, 2: ops.conv2d}[len(kernel)]
-    if all(before == after for before, after in widths):
-        return convolution(x, weight, bias, strides, [before for before, _ in widths], dilations, group)
-    return convolution(pad_dims(x, widths), weight, bias, strides, 0, dilations, group)
-
-
-def _conv3d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, strides: list[int], dilations: list[int], group: int
-) -> Tensor:
-    """The sum of two-dimensional convolutions, one for each position in the first dimension of the kernel."""
-    stride, dilation, size = strides[0], dilations[0], weight.shape[2]
-    count = (x.shape[2] - dilation * (size - 1) - 1) // stride + 1
-    total = None
-    for k in range(size):
-        planes = x[:, :, k * dilation : k * dilation + (count - 1) * stride + 1 : stride]
-        flat = planes.swapaxes(1, 2).reshape((-1, x.shape[1], *x.shape[3:]))
-        part = ops.conv2d(flat, weight[:, :, k], None, strides[1:], 0, dilations[1:], group)
-        total = part if total is None else total + part
-    assert total is not None
-    y = total.reshape((x.shape[0], count, *total.shape[1:])).swapaxes(1, 2)
-    return y if bias is None else y + bias.reshape((-1, 1, 1, 1))
+rule("Conv")(conv)
+rule("ConvTranspose")(conv_transpose)
 
 
 @rule("CausalConvWithState")
@@ -129,58 +59,6 @@ def causal_conv_with_state(
     x = ops.pad(x, [kept, 0]) if past_state is None else ops.cat([past_state, x], 2)
     y = ops.conv1d(x, weight, bias, groups=x.shape[1])
     return (y if activation == "none" else ops.silu(y)), x[:, :, x.shape[2] - kept :]
-
-
-@rule("ConvTranspose")
-def conv_transpose(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: list[int] | None = None,
-    group: int = 1,
-    kernel_shape: list[int] | None = None,
-    output_padding: list[int] | None = None,
-    output_shape: list[int] | None = None,
-    pads: list[int] | None = None,
-    strides: list[int] | None = None,
-) -> Tensor:
-    """The convolution of x, with zeros between its elements, with the kernel reversed."""
-    lengths, kernel = x.shape[2:], weight.shape[2:]
-    n = len(kernel)
-    dilations, strides, more = dilations or [1] * n, strides or [1] * n, output_padding or [0] * n
-    reach = [dilation * (size - 1) for dilation, size in zip(dilations, kernel, strict=True)]
-    whole = [(length - 1) * stride + 1 + r for length, stride, r in zip(lengths, strides, reach, strict=True)]
-    if output_shape is None and auto_pad.startswith("SAME"):
-        output_shape = [length * stride for length, stride in zip(lengths, strides, strict=True)]
-    if output_shape is not None:
-        surplus = [w + m - length for w, m, length in zip(whole, more, output_shape[-n:], strict=True)]
-        cuts = [(s - s // 2, s // 2) if auto_pad != "SAME_UPPER" else (s // 2, s - s // 2) for s in surplus]
-    else:
-        cuts = widths_of(lengths, kernel, strides, dilations, pads, auto_pad)
-    if n == 1 and cuts[0][0] == cuts[0][1] >= 0:
-        return ops.conv_transpose1d(x, weight, bias, strides, cuts[0][0], more, group, dilations)
-    reversed_weight = ops.flip(weight, tuple(range(2, n + 2)))
-    by_group = reversed_weight.reshape((group, -1, *reversed_weight.shape[1:])).swapaxes(1, 2)
-    widths = [(r - before, r - after + m) for r, m, (before, after) in zip(reach, more, cuts, strict=True)]
-    return conv(
-        pad_dims(_spaced(x, strides), widths),
-        by_group.reshape((-1, *by_group.shape[2:])),
-        bias,
-        dilations=dilations,
-        group=group,
-    )
-
-
-def _spaced(x: Tensor, strides: Sequence[int]) -> Tensor:
-    """x with zeros between its elements, along the last dimensions."""
-    for dim, stride in enumerate(strides, x.ndim - len(strides)):
-        if stride > 1:
-            apart = ops.pad(ops.unsqueeze(x, dim + 1), [0, 0] * (x.ndim - 1 - dim) + [0, stride - 1])
-            spaced = apart.reshape((*x.shape[:dim], x.shape[dim] * stride, *x.shape[dim + 1 :]))
-            x = spaced[(*(slice(None),) * dim, slice(0, (x.shape[dim] - 1) * stride + 1))]
-    return x
 
 
 @rule("Col2Im")
@@ -204,7 +82,7 @@ def col2im(
     blocks = x.reshape((x.shape[0], -1, *block_shape, *counts))
     image: Tensor | None = None
     for place in itertools.product(*map(range, block_shape)):
-        spread = _spaced(blocks[(slice(None), slice(None), *place)], strides)
+        spread = spaced(blocks[(slice(None), slice(None), *place)], strides)
         first = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
         widths = [
             (start - pads[d], sizes[d] - start - spread.shape[2 + d] - pads[n + d]) for d, start in enumerate(first)

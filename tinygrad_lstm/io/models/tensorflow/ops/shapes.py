@@ -11,8 +11,8 @@ from ....._tensor import Tensor
 from ...onnx.ops import shapes as onnx_rules
 from ...onnx.ops.indexing import slices
 from ...onnx.ops.shapes import broadcast, split_into, squeeze_axes
-from ...onnx.ops.windows import pad_dims
 from ...rules import Ints, Value, host_ints
+from ...windows import pad_dims
 from ..rules import rule
 
 __all__ = ["along"]

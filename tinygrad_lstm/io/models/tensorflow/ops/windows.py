@@ -7,8 +7,8 @@ from ..... import ops
 from ....._tensor import Tensor
 from ...onnx.ops.pools import average_pool, max_pool
 from ...onnx.ops.resize import resize
-from ...onnx.ops.windows import conv, conv_transpose
 from ...rules import Ints
+from ...windows import conv, conv_transpose
 from ..rules import rule
 from .products import fused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_lstm.data.text import read_text
+from tinygrad_lstm.data import read_text
 from tinygrad_lstm.files import open_file, read_file
 from tinygrad_lstm.io import load_weights
 from tinygrad_lstm.metrics import read_metrics

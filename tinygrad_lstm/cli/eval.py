@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..data.text import read_text
+from ..data.text_files import read_text
 from ..train import evaluate as evaluate_model
 from ..train import nats_to_bits
 from .shared import Device, SavedModel, UnknownOption, known_text, load_model, path_option, require

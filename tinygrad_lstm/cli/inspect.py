@@ -7,7 +7,8 @@ import typer
 
 from .. import ops
 from .._tensor import Tensor, tensor
-from ..data.text import Unknown, manual_text, read_text, split_text
+from ..data.text import Unknown, split_text
+from ..data.text_files import manual_text, read_text
 from ..inspect import (
     PageTooLargeError,
     flow_of,

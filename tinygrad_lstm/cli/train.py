@@ -12,7 +12,7 @@ import typer
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.models.atlas import known_cell
 
-from ..data.text import Vocabulary
+from ..data.encoded_text import EncodedText
 from ..device import get_device, get_num_threads
 from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
 from ..train.folder import RunFolder, newest_folder, next_folder
@@ -149,7 +149,7 @@ def train(
 
 def _resumed(
     out: Path | None, sources: list[str], encoding: str | None, given: dict[str, Any], device: str
-) -> tuple[TextTrainer[CharLM], str, str]:
+) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """The run to resume, its text, and where that was read from."""
     checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
     with _option_named():
@@ -173,7 +173,7 @@ def _started(
     given: dict[str, Any],
     device: str,
     init_from: Path | None,
-) -> tuple[TextTrainer[CharLM], str, str]:
+) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """A new run, from the weights of a checkpoint if one is given; its text, and where that was read from."""
     if out is not None:
         _refuse_earlier_run(out)
@@ -181,11 +181,10 @@ def _started(
     given = with_only_limits(given)
     with _option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
-    text, read = text_of_sources(sources, encoding)
-    vocabulary = Vocabulary(text if earlier is None else earlier.vocabulary.characters + text)
-    make_model = model_maker(device, earlier, vocabulary)
+    text, read = text_of_sources(sources, encoding, "" if earlier is None else earlier.vocabulary.characters)
+    make_model = model_maker(device, earlier, text.vocabulary)
     with _new_folder(out) as folder:
-        return TextTrainer.start(make_model, text, options, folder, sources, vocabulary), text, read
+        return TextTrainer.start(make_model, text, options, folder, sources), text, read
 
 
 def _with_threads(device: str) -> str:
@@ -236,10 +235,10 @@ def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:
         return TextCheckpoint.load(folder.last), folder
 
 
-def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> str:
+def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> EncodedText:
     if not folder.text.exists():
         raise ValueError(f"{folder.text}: not there; give the text of this run again, {data_hint(checkpoint)}")
-    return folder.read_text(checkpoint.text_digest)
+    return folder.read_encoded_text(checkpoint.text_digest)
 
 
 def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
@@ -278,7 +277,7 @@ def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
     return summary, stop
 
 
-def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: str, device: list[str]) -> None:
+def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: EncodedText, device: list[str]) -> None:
     """Prints how the run ended, and the next commands."""
     resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
     if not summary.finished:

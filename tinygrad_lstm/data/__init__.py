@@ -2,12 +2,14 @@
 
 from .. import _public
 from .batches import prefetched as prefetched
+from .encoded_text import *
 from .labelled import LabelledSequences as LabelledSequences
 from .long_lag import *
 from .reading import *
 from .sequences import *
 from .standardization import *
 from .text import *
+from .text_files import *
 from .windows import *
 
 _public.publish_gathered(globals())

@@ -1,39 +1,20 @@
 """Text as input of a model: characters as ids, in batches of parallel streams."""
 
-import bz2
-import gzip
-import lzma
-import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn, TypeAlias, get_args, overload
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ..files import read_file
+from .text_files import PIECE
 
-__all__ = [
-    "TextBatch",
-    "TextBatches",
-    "Vocabulary",
-    "characters_needed",
-    "decode_text",
-    "manual_text",
-    "read_text",
-    "read_texts",
-    "split_text",
-]
+__all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "split_text"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
+SomeIds: TypeAlias = npt.NDArray[np.integer[Any]]
+"""Ids of any integer dtype: those of a long text may take one or two bytes each."""
+Text = TypeVar("Text", str, npt.NDArray[Any])
 Unknown: TypeAlias = Literal["error", "skip"]
-
-SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
-"""The suffixes of the files that `read_text` reads from a folder, compressed ones too."""
-
-COMPRESSED = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
-"""How compressed files are read, by their suffixes."""
 
 MOST_VALIDATION = 131_072
 """The most characters that `split_text` uses for validation, so that validation stays quick for a long text."""
@@ -57,7 +38,7 @@ class Vocabulary:
         if not text:
             raise ValueError("Vocabulary: the text is empty; expected at least one character")
         self.characters = "".join(sorted(set(text)))
-        self._codes = _code_points(self.characters)
+        self._codes = code_points(self.characters)
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -87,17 +68,30 @@ class Vocabulary:
         """
         if unknown not in get_args(Unknown):
             raise ValueError(f"encode: expected unknown to be 'error' or 'skip', got {unknown!r}")
-        codes = _code_points(text)
-        ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1).astype(np.int64, copy=False)
+        ids = np.empty(len(text), np.int64)
+        at = 0
+        for start in range(0, len(text), PIECE):
+            piece = self._encoded(text, start, unknown)
+            ids[at : at + len(piece)] = piece
+            at += len(piece)
+        return ids[:at]
+
+    def _encoded(self, text: str, start: int, unknown: Unknown) -> npt.NDArray[np.intp]:
+        """The ids of a piece of the text."""
+        codes = code_points(text[start : start + PIECE])
+        ids = np.minimum(np.searchsorted(self._codes, codes), len(self) - 1)
         known: npt.NDArray[np.bool_] = self._codes[ids] == codes
         if unknown == "skip":
             return ids[known]
         if not known.all():
-            at = int(known.argmin())
-            raise ValueError(
-                f"the character {text[at]!r} at position {at} is not among the {len(self)} of the vocabulary"
-            )
+            self.refuse(text[start + int(known.argmin())], start + int(known.argmin()))
         return ids
+
+    def refuse(self, character: str, position: int) -> NoReturn:
+        """Raises the error of `encode` for a character that is not in the vocabulary."""
+        raise ValueError(
+            f"the character {character!r} at position {position} is not among the {len(self)} of the vocabulary"
+        )
 
     def known(self, text: str) -> str:
         """`text` without the characters that are not in the vocabulary."""
@@ -116,114 +110,9 @@ class Vocabulary:
         return "".join(self.characters[id] for id in ids)
 
 
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The code points of the characters."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def read_text(paths: str | Path | Iterable[str | Path], encoding: str = "utf-8") -> str:
-    """The text of files, joined by newlines.
-
-    Args:
-        paths: a file, a folder, or several of either. From a folder, all files below it with a suffix of text files are
-            read, in the order of their names. Hidden and empty files are skipped. Files that end in .gz, .bz2 or .xz
-            are decompressed.
-        encoding: the files' encoding, a name that Python knows.
-
-    Returns:
-        The text, with newlines "\\n" and without byte order marks.
-
-    Raises:
-        OSError: a path, or a folder below one, is missing or cannot be read.
-        ValueError: a file is empty, a pipe or a device, damaged, or not in the encoding (the message names the byte and
-            its offset); a folder contains no text; Python does not know the encoding.
-    """
-    return "\n".join(read_texts(paths, encoding))
-
-
-def read_texts(paths: str | Path | Iterable[str | Path], encoding: str = "utf-8") -> list[str]:
-    """The texts of files, one for each file. Arguments and errors are those of `read_text`."""
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not given:
-        raise ValueError("read_text: no paths were given; expected a file, a folder, or several of either")
-    return [
-        text
-        for path in map(Path, given)
-        for text in (_folder(path, encoding) if path.is_dir() else [_file(path, encoding)])
-    ]
-
-
-def decode_text(data: bytes, encoding: str, name: str | Path) -> str:
-    """The text of a file's content, with newlines "\\n" and without a byte order mark.
-
-    Raises:
-        ValueError: it is not in this encoding; the message begins with `name`. Or Python does not know the encoding.
-    """
-    try:
-        b"a".decode(encoding)
-    except UnicodeError:
-        pass  # as of UTF-16, which takes two bytes a character
-    except (LookupError, ValueError) as error:
-        raise ValueError(
-            f"encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got {encoding!r}"
-        ) from error
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        what = "UTF-8" if encoding == "utf-8" else encoding
-        raise ValueError(
-            f"{name}: not {what} text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _file(path: Path, encoding: str, may_be_empty: bool = False) -> str:
-    data, decompress = read_file(path), COMPRESSED.get(path.suffix.lower())
-    if decompress is not None:
-        try:
-            data = decompress(data)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise ValueError(f"{path}: not a whole {path.suffix} file ({error})") from error
-    text = decode_text(data, encoding, path)
-    if not text and not may_be_empty:
-        raise ValueError(f"{path}: the file is empty")
-    return text
-
-
-def _folder(folder: Path, encoding: str) -> Iterator[str]:
-    texts = [text for path in sorted(_text_files(folder)) if (text := _file(path, encoding, may_be_empty=True))]
-    if not texts:
-        raise ValueError(f"{folder}: the folder contains no text; expected files ending in {' '.join(SUFFIXES)}")
-    return iter(texts)
-
-
-def _text_files(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> NoReturn:
-        raise error  # by default, folders that cannot be listed would be skipped
-
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".")]
-        yield from (path for path in paths if _is_text(path.name.lower()) and path.is_file())
-
-
-def _is_text(name: str) -> bool:
-    stem, dot, last = name.rpartition(".")
-    return (stem if dot + last in COMPRESSED else name).endswith(SUFFIXES)
-
-
-def manual_text() -> str:
-    """The language manual that is part of Python, about 465,000 characters.
-
-    Raises:
-        RuntimeError: this installation of Python does not include it.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise RuntimeError(
-            "this Python does not include its language manual (pydoc_data); give a text with --data FILE"
-        ) from error
-    return "\n".join(topics[name] for name in sorted(topics))
 
 
 def characters_needed(batch: int, seq_len: int) -> int:
@@ -232,8 +121,11 @@ def characters_needed(batch: int, seq_len: int) -> int:
     return max(training + min((training - 1) // 9, MOST_VALIDATION), 20)
 
 
-def split_text(text: str) -> tuple[str, str]:
-    """The text for training, and the text for validation: the last tenth, at most `MOST_VALIDATION` characters."""
+def split_text(text: Text) -> tuple[Text, Text]:
+    """The text for training, and the text for validation: the last tenth, at most `MOST_VALIDATION` characters.
+
+    It is a string, or an array of ids, of which views are returned.
+    """
     held_back = min(len(text) // 10, MOST_VALIDATION)
     return text[: len(text) - held_back], text[len(text) - held_back :]
 
@@ -263,7 +155,8 @@ class TextBatches(Sequence[TextBatch]):
     one.
 
     Args:
-        ids: the ids of the text's characters, of shape (n,).
+        ids: the ids of the text's characters, integers of shape (n,). They may be uint8, and memory-mapped: only the
+            batch that is returned is converted to int64.
         batch: B, the number of streams.
         seq_len: T, the length of the longest window.
 
@@ -279,7 +172,7 @@ class TextBatches(Sequence[TextBatch]):
     [(2, 2), (2, 2)]
     """
 
-    def __init__(self, ids: Ids, batch: int, seq_len: int) -> None:
+    def __init__(self, ids: SomeIds, batch: int, seq_len: int) -> None:
         for name, value in (("batch", batch), ("seq_len", seq_len)):
             if value < 1:
                 raise ValueError(f"TextBatches: expected {name} to be at least 1, got {value}")
@@ -313,6 +206,5 @@ class TextBatches(Sequence[TextBatch]):
 
     def _window(self, window: int) -> TextBatch:
         part = slice(self._bounds[window], self._bounds[window + 1])
-        return TextBatch(
-            np.ascontiguousarray(self._inputs[part]), np.ascontiguousarray(self._targets[part]), window == 0
-        )
+        inputs, targets = (each[part].astype(np.int64, order="C") for each in (self._inputs, self._targets))
+        return TextBatch(inputs, targets, window == 0)

@@ -8,7 +8,7 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,8 +29,8 @@ def naming_errors(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def write_atomically(path: str | Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a whole file, or leaves an existing file unchanged.
+def write_atomically(path: str | Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
+    """Writes a whole file, or leaves an existing file unchanged. The data may be in pieces.
 
     The data is written to a new file in the same folder, which is moved into place when it is on the disk. Any
     interruption, including a kill or a power failure, leaves the old file unchanged. If several processes write the
@@ -44,16 +44,17 @@ def write_atomically(path: str | Path, data: bytes, mode: int = 0o666) -> None:
         OSError: the folder does not exist, it or an existing file is not writable, or the disk is full.
     """
     path = Path(path)
+    pieces = [data] if isinstance(data, bytes) else data
     with naming_errors(path):
         target = _replaced_by_writing(path)
         if target is None:
             number = _descriptor(path)
             with open(path if number is None else number, "wb", closefd=number is None) as file:
-                file.write(data)
+                file.writelines(pieces)
             return
         _remove_leftovers(target)
         with _moved_into_place(target, mode) as file:
-            file.write(data)
+            file.writelines(pieces)
         _flush_folder(target.parent)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from ..files import read_file
+from ..data.encoded_text import EncodedText
+from ..files import open_file, read_file
 from ..io.atomic import lock, naming_errors, write_atomically
 from ..metrics import read_metrics
 from .checkpoint import Checkpoint
@@ -38,7 +39,7 @@ class RunFolder:
         content: the text that the run trains on, if it is one.
     """
 
-    def __init__(self, path: str | Path, content: str | None = None) -> None:
+    def __init__(self, path: str | Path, content: EncodedText | None = None) -> None:
         self.path = Path(path)
         self._content = content
         self._text_is_kept = False
@@ -108,6 +109,12 @@ class RunFolder:
             raise ValueError(f"{self.text}: not the text that this run was started with")
         return data.decode("utf-8", "surrogatepass")
 
+    def read_encoded_text(self, text_digest: str) -> EncodedText:
+        """The text that `read_text` returns, in little memory. Raises the errors of `read_text`."""
+        if _digest_of_file(self.text) != text_digest:
+            raise ValueError(f"{self.text}: not the text that this run was started with")
+        return EncodedText.read_utf8(self.text)
+
     def keep_text(self) -> None:
         """Saves the run's text, if it has one that is not saved yet.
 
@@ -116,9 +123,8 @@ class RunFolder:
         """
         if self._content is None:
             return
-        data = encoded_text(self._content)
-        if not (self.text.exists() and self.text.stat().st_size == len(data) and read_file(self.text) == data):
-            write_atomically(self.text, data, PRIVATE)
+        if not (self.text.exists() and _digest_of_file(self.text) == self._content.digest):
+            write_atomically(self.text, self._content.utf8(), PRIVATE)
         self._text_is_kept = True
 
     def append(self, line: str) -> None:
@@ -160,7 +166,7 @@ class RunFolder:
         """
         data = checkpoint.encoded()
         if self._content is not None:
-            write_atomically(_prepared(self.text, data), encoded_text(self._content), PRIVATE)
+            write_atomically(_prepared(self.text, data), self._content.utf8(), PRIVATE)
         if best is not None:
             best.save(_prepared(self.best, data))
         write_atomically(_prepared(self.metrics, data), metrics.encode())
@@ -211,6 +217,11 @@ def encoded_text(text: str) -> bytes:
 def digest(data: bytes) -> str:
     """A digest of bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of_file(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def next_folder(base: Path) -> Path:

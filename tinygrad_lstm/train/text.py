@@ -8,12 +8,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ..data.encoded_text import EncodedText
 from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
 from ..mode import no_grad
 from ..optim import AdamW
 from ..random import manual_seed
 from .callbacks import EarlyStopping
-from .folder import RunFolder, digest, encoded_text
+from .folder import RunFolder
 from .options import TrainingOptions
 from .progress import Progress, Summary
 from .schedule import RunSchedule
@@ -35,10 +36,9 @@ class TextTrainer(Generic[M]):
     def __init__(
         self,
         model: M,
-        text: str,
+        text: EncodedText,
         options: TrainingOptions,
         out: str | Path,
-        vocabulary: Vocabulary,
         sources: list[str],
     ) -> None:
         if len(text) < characters_needed(options.batch, options.seq_len):
@@ -48,11 +48,11 @@ class TextTrainer(Generic[M]):
             )
         self.model = model
         self.options = options
-        self.vocabulary = vocabulary
+        self.vocabulary = text.vocabulary
         self.folder = RunFolder(out, text)
-        training, validation = split_text(text)
-        self._batches = TextBatches(vocabulary.encode(training), options.batch, options.seq_len)
-        self._validation = windows_of(vocabulary.encode(validation))
+        training, validation = split_text(text.ids)
+        self._batches = TextBatches(training, options.batch, options.seq_len)
+        self._validation = windows_of(validation)
         self.last_step = options.last_step(len(self._batches))
         """The step at which the run ends; None if only the time limits it."""
         self._patience = EarlyStopping(math.inf if options.patience is None else options.patience)
@@ -67,14 +67,14 @@ class TextTrainer(Generic[M]):
             out=self.folder,
             clip=options.clip,
             seed=None,
-            about=about_text(options, vocabulary, digest(encoded_text(text)), sources),
+            about=about_text(options, text.vocabulary, text.digest, sources),
         )
 
     @classmethod
     def start(
         cls,
         make_model: Callable[[int, TrainingOptions], M],
-        text: str,
+        text: str | EncodedText,
         options: TrainingOptions,
         out: str | Path,
         sources: Iterable[str] = (),
@@ -84,7 +84,7 @@ class TextTrainer(Generic[M]):
 
         Args:
             make_model: called with the size of the vocabulary and the options; uses the library's random generator.
-            text: its last tenth is used for validation.
+            text: its last tenth is used for validation. A long one is better given as an `EncodedText`.
             options: the options of the model and its training.
             out: the folder, which is made if it does not exist.
             sources: the paths of the text, stored in the checkpoints.
@@ -94,9 +94,9 @@ class TextTrainer(Generic[M]):
             ValueError: the text is too short for the options, or has a character that is not in `vocabulary`.
             OSError: the folder cannot be made or written.
         """
-        vocabulary = vocabulary or Vocabulary(text)
+        encoded = _encoded(text, vocabulary)
         manual_seed(options.seed)
-        trainer = cls(make_model(len(vocabulary), options), text, options, out, vocabulary, list(sources))
+        trainer = cls(make_model(len(encoded.vocabulary), options), encoded, options, out, list(sources))
         trainer.folder.make()
         return trainer
 
@@ -104,7 +104,7 @@ class TextTrainer(Generic[M]):
     def resume(
         cls,
         make_model: Callable[[int, TrainingOptions], M],
-        text: str,
+        text: str | EncodedText,
         checkpoint: TextCheckpoint,
         out: str | Path,
         steps: int | None = None,
@@ -129,11 +129,12 @@ class TextTrainer(Generic[M]):
         """
         given = {"steps": steps, "epochs": epochs, "minutes": minutes, "patience": patience}
         options = checkpoint.options.continued({name: value for name, value in given.items() if value is not None})
-        if digest(encoded_text(text)) != checkpoint.text_digest:
+        encoded = _encoded(text)
+        if encoded.digest != checkpoint.text_digest:
             raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
         with checkpoint.blamed():
             model = make_model(len(checkpoint.vocabulary), options)
-            run = cls(model, text, options, out, checkpoint.vocabulary, checkpoint.sources)
+            run = cls(model, encoded.with_vocabulary(checkpoint.vocabulary), options, out, checkpoint.sources)
             run._restore(checkpoint)
         run._check_not_ended()
         run.folder.make()
@@ -287,6 +288,12 @@ class _Report:
 
     def on_report(self, trainer: Any, progress: Progress) -> None:
         self.report(progress)
+
+
+def _encoded(text: str | EncodedText, vocabulary: Vocabulary | None = None) -> EncodedText:
+    if isinstance(text, str):
+        return EncodedText.of(text, vocabulary)
+    return text if vocabulary is None else text.with_vocabulary(vocabulary)
 
 
 def _check_same_run(folder: RunFolder, checkpoint: TextCheckpoint) -> None:

@@ -3,8 +3,10 @@
 import math
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from .._tensor import Tensor, tensor
-from ..data.text import Ids, TextBatch, TextBatches
+from ..data.text import SomeIds, TextBatch, TextBatches
 from .evaluation import Trainable, device_of, mean_values
 
 __all__ = ["LanguageModel", "State", "evaluate", "nats_to_bits", "text_loss", "windows_of"]
@@ -33,7 +35,7 @@ def text_loss(model: LanguageModel, batch: TextBatch, carry: State | None) -> tu
     return model.loss(tensor(batch.inputs, device=device), tensor(batch.targets, device=device), state)
 
 
-def windows_of(ids: Ids, batch: int = 32, seq_len: int = 64) -> list[TextBatch]:
+def windows_of(ids: SomeIds, batch: int = 32, seq_len: int = 64) -> list[TextBatch]:
     """A text in batches of at most `batch` streams, in which each character except the first is a target once.
 
     Raises:
@@ -44,12 +46,12 @@ def windows_of(ids: Ids, batch: int = 32, seq_len: int = 64) -> list[TextBatch]:
         raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
     streams = max(1, min(batch, predicted // seq_len))
     windows = list(TextBatches(ids, streams, min(seq_len, predicted)))
-    rest = ids[predicted // streams * streams :]
+    rest = ids[predicted // streams * streams :].astype(np.int64)
     # The rest after equal streams continues the last of them.
     return [*windows, *([TextBatch(rest[:-1, None], rest[1:, None], False)] if len(rest) > 1 else [])]
 
 
-def evaluate(model: LanguageModel, ids: Ids, batch: int = 32, seq_len: int = 64) -> float:
+def evaluate(model: LanguageModel, ids: SomeIds, batch: int = 32, seq_len: int = 64) -> float:
     """The mean cross-entropy, in nats a character, of each character of a text given all characters before it.
 
     A long text is read as a batch of `batch` streams, each of which starts without a state.

@@ -96,3 +96,28 @@ def test_a_user_defined_forward_needs_a_user_defined_named_forward() -> None:
 
     with pytest.raises(ValueError, match=r"Squashed\.named_forward: it overrides forward, .* define named_forw"):
         Squashed(GRU(2, 3), 5).named_forward(tg.ones(4, 1, 2))
+
+
+def test_inputs_are_standardised_in_the_model_and_its_streams(device: str) -> None:
+    tg.manual_seed(0)
+    model = ManyToOne(GRU(2, 3), 5, standardize=True).to(device)
+    x = (np.random.default_rng(0).normal(size=(20, 4, 2)) * [3, 0] + [100, 7]).astype("f")
+    assert model.standardization is not None
+    model.standardization.measure([x[:, b] for b in range(4)])
+    by_hand = (x - x.mean((0, 1))) / [x[..., 0].std(), 1]
+    plain = ManyToOne(model.network, 5)
+    plain.output = model.output
+    expected = plain(tg.tensor(by_hand.astype("f"), device=device)).detach().cpu().numpy()
+    np.testing.assert_allclose(model(tg.tensor(x, device=device)).detach().cpu().numpy(), expected, atol=1e-4)
+    stream, on_device = model.stream(4), tg.tensor(x, device=device).data
+    stream(on_device[:2])
+    stream(on_device[2])
+    answers = tg.tensor(stream.copy()(on_device[3:]), device=device)  # more steps than run one by one
+    np.testing.assert_allclose(answers[-1].cpu().numpy(), expected, atol=1e-4)
+
+
+def test_dropout_is_for_training_only() -> None:
+    model, x = ManyToOne(GRU(2, 30), 5, dropout=0.5), tg.ones(3, 1, 2)
+    assert model(x).tolist() != model(x).tolist()
+    with model.evaluating():
+        assert model(x).tolist() == model(x).tolist()

@@ -248,7 +248,8 @@ def test_the_version_tells_what_a_checkpoint_holds() -> None:
     held = [field.name for kind in (TextCheckpoint, TrainingOptions) for field in fields(kind)]
     assert (checkpoint_file.VERSION, " ".join(held)) == (
         4,
-        "about step epoch batch seconds best random_state weights average optimizer schedule carry callbacks path "
+        "about step epoch batch seconds best loss due random_state weights average optimizer schedule carry callbacks "
+        "path "
         "steps epochs minutes cell embedding tie hidden layers forget_bias dropout seq_len batch lr warmup schedule "
         "weight_decay clip seed validate_every patience log_every",
     )

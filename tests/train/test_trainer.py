@@ -183,7 +183,6 @@ def test_the_best_weights_are_kept_and_loaded(tmp_path: Path) -> None:
         trainer.fit(Windows(), Windows(2), epochs=6)
         best = trainer.best
         trainer.load_best()
-        trainer.averaged = None
         assert trainer.evaluate(Windows(2))["loss"] == best
     with pytest.raises(ValueError, match="nothing was validated yet"):
         make().load_best()

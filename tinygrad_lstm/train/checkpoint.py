@@ -34,6 +34,10 @@ class Checkpoint:
     """The time that the run has taken."""
     best: float | None
     """The lowest validation loss so far."""
+    loss: float | None
+    """The training loss of the last report."""
+    due: bool
+    """Whether the run was stopped before a validation that was due had ended."""
     random_state: dict[str, Any]
     weights: dict[str, HostArray]
     """The model's parameters and buffers; in best.safetensors their averages, if the run averages them."""
@@ -113,6 +117,8 @@ CONTENTS: dict[str, Callable[[Any], bool]] = {
     "batch": _is_count,
     "seconds": lambda value: _is_finite(value) and value >= 0,
     "best": lambda value: value is None or _is_finite(value),
+    "loss": lambda value: value is None or _is_finite(value),
+    "due": lambda value: isinstance(value, bool),
     "random_state": lambda value: isinstance(value, dict),
     "weights": lambda value: isinstance(value, dict) and _are_arrays(value.values()),
     "average": lambda value: isinstance(value, dict) and _are_arrays(value.values()),

@@ -1,17 +1,29 @@
 """Means over batches."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from tinygrad_lstm.backends.base import HostArray
 
-from .._tensor import Tensor
+from .._tensor import Tensor, tensor
 from ..device import Device
 from ..func.trees import mapped
 from ..mode import no_grad
 
-__all__ = ["Loss", "Metric", "Trainable", "detached", "device_of", "mean_values", "weight_of"]
+__all__ = [
+    "Loss",
+    "Metric",
+    "Trainable",
+    "as_carry",
+    "check_validation",
+    "detached",
+    "device_of",
+    "mean_values",
+    "weight_of",
+]
 
 
 class Trainable(Protocol):
@@ -44,6 +56,26 @@ def device_of(model: Trainable) -> Device:
 def detached(carry: Any) -> Any:
     """What is carried to the next batch, without its graph."""
     return mapped(lambda part: part.detach() if isinstance(part, Tensor) else part, carry)
+
+
+def as_carry(stored: Any, device: Device) -> Any:
+    """What was carried, from a checkpoint: tensors in tuples in place of arrays in lists."""
+    if isinstance(stored, list):
+        return tuple(as_carry(part, device) for part in stored)
+    if isinstance(stored, dict):
+        return {name: as_carry(part, device) for name, part in stored.items()}
+    return tensor(stored, device=device) if isinstance(stored, np.ndarray) else stored
+
+
+def check_validation(batches: Any) -> None:
+    """Raises ValueError if the batches do not suffice for several validations, before any training."""
+    if isinstance(batches, Iterator):
+        raise ValueError(
+            f"Trainer.fit: validation is a {type(batches).__name__}, which the first validation uses up; expected an "
+            "iterable that begins anew, such as a list"
+        )
+    if isinstance(batches, Sized) and not len(batches):
+        raise ValueError("Trainer.fit: validation is empty; expected at least one batch, or None")
 
 
 def mean_values(

@@ -66,8 +66,9 @@ class Stopwatch:
 class Recent:
     """The steps since the last report."""
 
-    def __init__(self) -> None:
-        self._last = math.nan
+    def __init__(self, last: float | None = None) -> None:
+        self.last = last
+        """The mean loss of the last report; None if there was none."""
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -81,8 +82,8 @@ class Recent:
     def mean_loss(self) -> float:
         """The mean of the losses, which are read from the device; that of the last report if there are none."""
         if self._losses:
-            self._last = sum(loss.item() for loss in self._losses) / len(self._losses)
-        return self._last
+            self.last = sum(loss.item() for loss in self._losses) / len(self._losses)
+        return math.nan if self.last is None else self.last
 
     def per_second(self) -> float:
-        return self._weight / self.seconds
+        return self._weight / self.seconds if self.seconds else 0.0

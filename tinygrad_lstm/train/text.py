@@ -170,6 +170,8 @@ class TextTrainer(Generic[M]):
     def ended_by(self) -> str | None:
         """The option that ended the run: "steps", "epochs", "minutes" or "patience"; None if it has not ended."""
         options = self.options
+        if self.trainer.due:
+            return None
         if self.last_step is not None and self.step >= self.last_step:
             return "steps" if self.last_step == options.steps else "epochs"
         if options.minutes is not None and self.trainer.seconds >= 60 * options.minutes:

@@ -12,20 +12,30 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from .._tensor import Tensor, tensor
+from .._tensor import Tensor
 from ..data.batches import batches_from
-from ..device import Device
 from ..func.trees import mapped
 from ..metrics import plot_metrics
 from ..optim import Optimizer, clip_grad_norm_
-from ..optim.lr_scheduler import LRScheduler
+from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
 from .checkpoint import Checkpoint
-from .evaluation import Loss, Metric, Trainable, detached, device_of, mean_values, weight_of
+from .evaluation import (
+    Loss,
+    Metric,
+    Trainable,
+    as_carry,
+    check_validation,
+    detached,
+    device_of,
+    mean_values,
+    weight_of,
+)
 from .folder import RunFolder
 from .limits import Limits, Recent, Stopwatch
 from .progress import Progress, Summary
+from .undoing import undone_by_errors
 
 __all__ = ["Trainer"]
 
@@ -44,7 +54,8 @@ class Trainer(Generic[M]):
             mean loss of the batch, and the `carry` of the next batch: the states of truncated backpropagation through
             time, or None. Tensors in it are detached. With metrics, it returns the model's outputs as well.
         optimizer: the optimizer of the model's parameters.
-        schedule: a schedule of `optimizer`, which advances after each step.
+        schedule: a schedule of `optimizer`, which advances after each step; a `ReduceLROnPlateau` after each
+            validation, by its loss.
         metrics: further values of a validation, by name: functions of the outputs and a batch.
         callbacks: objects with any of the methods of `Callback`.
         out: a folder for checkpoints and metrics; None writes no file.
@@ -73,7 +84,7 @@ class Trainer(Generic[M]):
         model: M,
         loss: Loss,
         optimizer: Optimizer,
-        schedule: LRScheduler | None = None,
+        schedule: LRScheduler | ReduceLROnPlateau | None = None,
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Sequence[Any] = (),
         out: str | Path | RunFolder | None = None,
@@ -110,9 +121,12 @@ class Trainer(Generic[M]):
         """The lowest validation loss so far."""
         self.validation: dict[str, float] = {}
         """The values of the last validation."""
+        self.due = False
+        """Whether a validation was due but has not ended: the next call of `fit` begins with it."""
         self._seed = seed
         self.seconds = 0.0
         """The time that the run has taken."""
+        self._recent = Recent()
         self._carry: Any = None
         self._best_weights: dict[str, Any] = {}
         self._stop_asked = self._finish_asked = False
@@ -141,20 +155,26 @@ class Trainer(Generic[M]):
                 returns the batches of an epoch from a position on; so the order can depend on the epoch.
             validation: batches to validate with, after which a checkpoint is saved.
             epochs, steps, minutes: the limits; at least one is needed.
-            resume: continue from the last checkpoint in the folder.
+            resume: continue from the last checkpoint in the folder. A run that has reached its end stays as it is.
             validate_every: steps between validations; by default the end of each epoch.
             log_every: steps between reports.
 
         Raises:
             FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
             OSError: a file cannot be written, or a different trainer is writing to the folder.
-            ValueError: there is no limit, or an epoch without a batch; or the checkpoint is of a different run.
+            ValueError: there is no limit, or an epoch without a batch; `validation` is empty or an iterator, or missing
+                although the schedule needs it; or the checkpoint is of a different run.
         """
         if epochs is None and steps is None and minutes is None:
             raise ValueError("Trainer.fit: no limit was given; expected epochs, steps or minutes")
         for name, value in (("validate_every", validate_every), ("log_every", log_every)):
             if value is not None and value < 1:
                 raise ValueError(f"Trainer.fit: expected {name} to be at least 1, got {value}")
+        check_validation(validation)
+        if validation is None and isinstance(self.schedule, ReduceLROnPlateau):
+            raise ValueError(
+                "Trainer.fit: the schedule is a ReduceLROnPlateau; expected `validation`, which it follows"
+            )
         if resume:
             self._resume()
         elif self._seed is not None and not self.step:
@@ -162,9 +182,15 @@ class Trainer(Generic[M]):
         limits = Limits(epochs, steps, minutes)
         # A loss that is not finite raises an error, which says more than NumPy's warnings.
         with np.errstate(over="ignore", invalid="ignore"), self._locked():
-            if self._saved is None and self.folder is not None and self.folder.is_used():
+            if self._saved is None and not self.step and self.folder is not None and self.folder.is_used():
                 self._unwritten = []
-            return self._run(batches, validation, limits, validate_every, log_every)
+            try:
+                return self._run(batches, validation, limits, validate_every, log_every)
+            except FloatingPointError:
+                self._recent = Recent()
+                raise
+            finally:
+                self._stop_asked = self._finish_asked = False
 
     def _run(
         self,
@@ -174,12 +200,49 @@ class Trainer(Generic[M]):
         validate_every: int | None,
         log_every: int,
     ) -> Summary:
-        recent = Recent()
+        recent = self._recent
         number = len(batches) if isinstance(batches, Sized) else None
         of_epoch: Iterator[Any] | None = None
         call = Stopwatch(self.step, self.seconds)
+        lr = self.optimizer.param_groups[0]["lr"]
+
+        def ends() -> bool:
+            return self._finish_asked or limits.reached(self)
+
+        def report(validating: bool) -> None:
+            """Reports the steps since the last report, and validates and saves if this is due."""
+            tick = time.perf_counter()
+            loss = self._finite(recent.mean_loss())
+            recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
+            values: dict[str, float] = {}
+            if validating and validation is not None:
+                self.due = True
+                values = self._validate(validation)
+                if not values:
+                    return  # stopped: the validation stays due
+                self.seconds = call.seconds()
+            progress = Progress(
+                step=self.step,
+                epoch=self.epoch + (self.batch / number if number else 0),
+                loss=loss,
+                lr=lr,
+                per_second=recent.per_second(),
+                validation=values,
+                seconds_left=limits.seconds_left(self, call, number),
+            )
+            recent.begin_anew()
+            self._write(json.dumps(progress.values()) + "\n")
+            if validating:
+                states = [*self._stateful_callbacks(), *([] if self.schedule is None else [self.schedule])]
+                with undone_by_errors(self, ("best", "due", "_best_weights"), states, self.optimizer.param_groups):
+                    self._follow(progress)
+            self._tell("on_report", progress)
+
         self._tell("on_start")
-        while not (self._stopped() or self._finish_asked or limits.reached(self)):
+        self.due = self.due and validation is not None
+        if self.due and not self._stopped():
+            report(validating=True)
+        while not (self._stopped() or ends()):
             tick = time.perf_counter()
             if of_epoch is None:
                 of_epoch = batches_from(batches, self.epoch, self.batch)
@@ -197,37 +260,18 @@ class Trainer(Generic[M]):
                 self.epoch, self.batch, self._carry, of_epoch = self.epoch + 1, 0, None, None
             recent.seconds += time.perf_counter() - tick
             self.seconds = call.seconds()
+            validating = ended if validate_every is None else bool(group) and self.step % validate_every == 0
+            self.due = validation is not None and (validating or ends())
             if group:
                 self._tell("on_step")
-            due = ended if validate_every is None else bool(group) and self.step % validate_every == 0
-            validating = due or limits.reached(self)
-            if not (validating or self._stopped() or self.step % log_every == 0):
-                continue
-            tick = time.perf_counter()
-            mean_loss = self._finite(recent.mean_loss())
-            recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
-            values = self._validate(validation) if validating and validation is not None else {}
-            self.seconds = call.seconds()
-            progress = Progress(
-                step=self.step,
-                epoch=self.epoch + (self.batch / number if number else 0),
-                loss=mean_loss,
-                lr=lr,
-                per_second=recent.per_second(),
-                validation=values,
-                seconds_left=limits.seconds_left(self, call, number),
-            )
-            recent.begin_anew()
-            self._write(json.dumps(progress.values()) + "\n")
-            if values:
-                self._tell("on_validation", progress)
-            if values or (validating and validation is None):
-                self._save(values.get("loss"))
-            self._tell("on_report", progress)
+            validating = validating or ends()
+            if validating or self._stopped() or (group and self.step % log_every == 0):
+                report(validating)
+                if not validating and ends():  # a callback of the report has ended the run
+                    report(validating=True)
         if self._stop_asked:
             self._save()
-        finished = self._finish_asked or limits.reached(self)
-        self._stop_asked = self._finish_asked = False
+        finished = ends() and not self.due
         self.seconds = call.seconds()
         summary = Summary(
             step=self.step,
@@ -240,6 +284,16 @@ class Trainer(Generic[M]):
         )
         self._tell("on_end", summary)
         return summary
+
+    def _follow(self, progress: Progress) -> None:
+        """What follows a validation, or takes its place if there is none: callbacks, the schedule, a checkpoint."""
+        loss = progress.validation_loss
+        if loss is not None:
+            self._tell("on_validation", progress)
+            if isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step(loss)
+        self.due = False
+        self._save(loss)
 
     def _train_on(self, group: Sequence[Any]) -> Tensor:
         """A step of the optimizer, by the mean gradient of some batches. Returns their mean loss, on its device."""
@@ -254,7 +308,7 @@ class Trainer(Generic[M]):
         if self.clip is not None:
             clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
-        if self.schedule is not None:
+        if isinstance(self.schedule, LRScheduler):
             self.schedule.step()
         # Only now, so that after an error in the step a checkpoint would be consistent.
         self._carry, self.step, self.batch = carry, self.step + 1, self.batch + len(group)
@@ -314,15 +368,17 @@ class Trainer(Generic[M]):
         return {name: array.copy() for name, array in self._evaluated().state_dict().items()}
 
     def load_best(self) -> None:
-        """Loads the weights with the lowest validation loss into the model.
+        """Loads the weights with the lowest validation loss into the model, and into their average if there is one.
 
         Raises:
             ValueError: nothing was validated.
         """
-        if self.best is None:
+        if self.best is None or (self.folder is None and not self._best_weights):
             raise ValueError("Trainer.load_best: nothing was validated yet; expected a `fit` with `validation`")
         best = self._best_weights if self.folder is None else Checkpoint.load(self.folder.best).weights
         self.model.load_state_dict(best)
+        if self.averaged is not None:
+            self.averaged.module.load_state_dict(best)
 
     def _resume(self) -> None:
         if self.folder is None:
@@ -391,6 +447,8 @@ class Trainer(Generic[M]):
             batch=self.batch,
             seconds=self.seconds,
             best=self.best,
+            loss=self._recent.last,
+            due=self.due,
             random_state=random_state(),
             weights=dict(self.model.state_dict()),
             average={} if self.averaged is None else dict(self.averaged.state_dict()),
@@ -425,19 +483,11 @@ class Trainer(Generic[M]):
             self.averaged.load_state_dict(checkpoint.average)
         for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True):
             callback.load_state_dict(state)
-        self._carry = _as_carry(checkpoint.carry, device_of(self.model))
+        self._carry = as_carry(checkpoint.carry, device_of(self.model))
         set_random_state(checkpoint.random_state)
         self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
         self.best, self.seconds, self._saved = checkpoint.best, checkpoint.seconds, checkpoint.step
-
-
-def _as_carry(stored: Any, device: Device) -> Any:
-    """What was carried, with tensors in tuples in place of arrays in lists."""
-    if isinstance(stored, list):
-        return tuple(_as_carry(part, device) for part in stored)
-    if isinstance(stored, dict):
-        return {name: _as_carry(part, device) for name, part in stored.items()}
-    return tensor(stored, device=device) if isinstance(stored, np.ndarray) else stored
+        self.due, self._recent = checkpoint.due, Recent(checkpoint.loss)
 
 
 def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

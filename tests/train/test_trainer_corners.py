@@ -1,0 +1,226 @@
+"""The trainer where runs end, stop, fail and are resumed at odd moments."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinygrad_lstm as tg
+from tinygrad_lstm.train import Checkpoint, EarlyStopping, Progress, Trainer
+
+DATA = [tg.tensor([[float(k), 1.0]]) for k in range(1, 6)]
+
+
+class Unsized:
+    """Batches whose number is not known before."""
+
+    def __iter__(self) -> Iterator[tg.Tensor]:
+        return iter(DATA)
+
+
+def loss(model: tg.nn.Linear, batch: tg.Tensor, carry: Any) -> tuple[tg.Tensor, None]:
+    return tg.mse_loss(model(batch), batch.sum(1, keepdim=True)), None
+
+
+def make(out: Path | None = None, lr: float = 0.05, plateau: bool = False, **options: Any) -> Trainer[tg.nn.Linear]:
+    tg.manual_seed(3)
+    model = tg.nn.Linear(2, 1)
+    optimizer = tg.optim.Adam(model.parameters(), lr=lr)
+    schedule = tg.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0) if plateau else None
+    return Trainer(model, loss, optimizer, schedule, out=out, **options)
+
+
+def state_of(trainer: Trainer[Any]) -> Any:
+    """What a run must have in common with one that was never interrupted."""
+    made = trainer.checkpoint()
+    weights = {name: array.tobytes() for name, array in made.weights.items()}
+    return weights, made.step, made.epoch, made.batch, made.best, made.due, made.schedule, made.callbacks
+
+
+class At:
+    """A callback that does something once, in an event of a step."""
+
+    def __init__(self, event: str, step: int, action: Any) -> None:
+        setattr(self, event, lambda trainer, *arguments: self._act(trainer))
+        self._step, self._action, self._done = step, action, False
+
+    def _act(self, trainer: Trainer[Any]) -> None:
+        if trainer.step == self._step and not self._done:
+            self._done = True
+            self._action(trainer)
+
+
+def fail(trainer: Trainer[Any]) -> None:
+    raise RuntimeError("a fault of the callback")
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3, 5, 10])
+@pytest.mark.parametrize("batches", [DATA, Unsized()])
+def test_a_cancelled_validation_is_made_up_for(tmp_path: Path, batches: Any, step: int) -> None:
+    """Otherwise early stopping and schedules would count differently; in the last step the run would not be whole."""
+    whole = make(callbacks=[EarlyStopping(patience=9)], plateau=True)
+    whole.fit(batches, DATA, steps=10)
+    trainer = make(tmp_path, callbacks=[EarlyStopping(patience=9), At("on_step", step, Trainer.stop)], plateau=True)
+    summary = trainer.fit(batches, DATA, steps=10)
+    assert (summary.step, summary.finished) == (step, False)
+    for again in (trainer, make(tmp_path, callbacks=[EarlyStopping(patience=9)], plateau=True)):
+        assert again.fit(batches, DATA, steps=10, resume=again is not trainer).finished
+        assert state_of(again) == state_of(whole)
+
+
+def test_early_stopping_is_saved_as_the_end_of_the_run(tmp_path: Path) -> None:
+    trainer = make(tmp_path, lr=0.0, callbacks=[EarlyStopping(patience=2)])
+    assert trainer.fit(DATA, DATA, epochs=50).epoch == 3
+    resumed = make(tmp_path, lr=0.0, callbacks=[EarlyStopping(patience=2)])
+    summary = resumed.fit(DATA, DATA, epochs=50, resume=True)
+    assert (summary.epoch, summary.finished) == (3, True) and state_of(resumed) == state_of(trainer)
+    patient = make(tmp_path, lr=0.0, callbacks=[EarlyStopping(patience=4)])
+    assert patient.fit(DATA, DATA, epochs=50, resume=True).epoch == 5
+
+
+@pytest.mark.parametrize("event", ["on_step", "on_report"])
+def test_a_run_that_a_callback_ends_is_validated_and_saved(tmp_path: Path, event: str) -> None:
+    trainer = make(tmp_path, callbacks=[At(event, 3, Trainer.finish)])
+    summary = trainer.fit(DATA, DATA, epochs=50, log_every=1)
+    assert (summary.step, summary.finished) == (3, True)
+    assert summary.best == trainer.evaluate(DATA)["loss"] and Checkpoint.load(tmp_path / "last.safetensors").step == 3
+
+
+def test_the_time_of_a_run_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+    assert make(tmp_path).fit(DATA, DATA, minutes=0.005).finished
+    saved = Checkpoint.load(tmp_path / "last.safetensors")
+    assert saved.seconds >= 0.3
+    resumed = make(tmp_path)
+    assert resumed.fit(DATA, DATA, minutes=0.005, resume=True).step == saved.step
+    assert resumed.fit(DATA, DATA, minutes=0.006).step > saved.step
+    # A run that its time ends is saved where it ended, though no validation was due.
+    assert make(tmp_path / "long").fit(DATA, DATA, minutes=0.005, validate_every=10**9, log_every=1).best is not None
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("step", range(1, 7))
+def test_batches_of_unknown_number_are_resumed(tmp_path: Path, step: int, accumulate: int) -> None:
+    whole = make(accumulate=accumulate)
+    whole.fit(Unsized(), DATA, epochs=2)
+    assert whole.epoch == 2
+    make(tmp_path, accumulate=accumulate, callbacks=[At("on_step", step, Trainer.stop)]).fit(Unsized(), DATA, epochs=2)
+    resumed = make(tmp_path, accumulate=accumulate)
+    assert resumed.fit(Unsized(), DATA, epochs=2, resume=True).finished
+    assert state_of(resumed) == state_of(whole)
+
+
+def test_each_step_is_reported_once() -> None:
+    steps: list[int] = []
+
+    class Noting:
+        def on_report(self, trainer: Trainer[Any], progress: Progress) -> None:
+            steps.append(progress.step)
+
+    make(callbacks=[Noting()]).fit(Unsized(), DATA, steps=10, validate_every=5, log_every=5)
+    assert steps == [5, 10]
+
+
+def test_a_validation_that_is_used_up_is_refused_before_training() -> None:
+    trainer = make()
+    for validation, message in (
+        (iter(DATA), "validation is a list_iterator, which the first validation uses up; expected an iterable that"),
+        ((batch for batch in DATA), "validation is a generator, which the first"),
+        ([], "validation is empty; expected at least one batch, or None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(DATA, validation, epochs=2)
+    assert trainer.step == 0
+
+
+# -- schedules that follow the validation -----------------------------------------------------------------------------
+
+
+def test_a_plateau_reduces_the_rate_after_validations(tmp_path: Path) -> None:
+    trainer = make(tmp_path, lr=1e-30, plateau=True)
+    trainer.fit(DATA, DATA, epochs=3)
+    resumed = make(tmp_path, lr=1e-30, plateau=True)
+    resumed.fit(DATA, DATA, epochs=4, resume=True)
+    trainer.fit(DATA, DATA, epochs=4)
+    assert state_of(resumed) == state_of(trainer)
+    fast = make(lr=1e3, plateau=True)  # its loss rises, so that each validation halves the rate
+    fast.fit(DATA, DATA, epochs=1)
+    before = fast.optimizer.param_groups[0]["lr"]
+    fast.fit([10 * batch for batch in DATA], [1e6 * batch for batch in DATA], epochs=2)
+    assert (before, fast.optimizer.param_groups[0]["lr"]) == (1e3, 5e2)
+    with pytest.raises(ValueError, match="the schedule is a ReduceLROnPlateau; expected `validation`"):
+        make(plateau=True).fit(DATA, epochs=1)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", ["on_step", "on_validation", "on_report"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_error_of_a_callback_changes_nothing_by_half(tmp_path: Path, event: str, resume: bool) -> None:
+    def followers() -> list[Any]:
+        return [EarlyStopping(patience=9)]
+
+    whole = make(callbacks=followers(), plateau=True)
+    whole.fit(DATA, DATA, epochs=4)
+    trainer = make(tmp_path, callbacks=[*followers(), At(event, 10, fail)], plateau=True)
+    with pytest.raises(RuntimeError, match="a fault of the callback"):
+        trainer.fit(DATA, DATA, epochs=4)
+    if resume:
+        trainer = make(tmp_path, callbacks=followers(), plateau=True)
+    assert trainer.fit(DATA, DATA, epochs=4, resume=resume).finished
+    assert state_of(trainer) == state_of(whole)
+
+
+def test_a_full_disk_changes_nothing_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make(callbacks=[EarlyStopping(patience=9)], plateau=True)
+    whole.fit(DATA, DATA, epochs=4)
+    trainer = make(tmp_path, callbacks=[EarlyStopping(patience=9)], plateau=True)
+    assert trainer.folder is not None
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer.fit(DATA, DATA, epochs=1)
+    monkeypatch.setattr(trainer.folder, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.fit(DATA, DATA, epochs=4)
+    monkeypatch.undo()
+    trainer.fit(DATA, DATA, epochs=4)
+    assert state_of(trainer) == state_of(whole)
+    assert Checkpoint.load(tmp_path / "best.safetensors").best == trainer.best
+
+
+def test_a_request_to_end_does_not_outlive_an_error() -> None:
+    def finish_and_fail(trainer: Trainer[Any]) -> None:
+        trainer.finish()
+        trainer.stop()
+        fail(trainer)
+
+    trainer = make(callbacks=[At("on_step", 2, finish_and_fail)])
+    with pytest.raises(RuntimeError):
+        trainer.fit(DATA, steps=9)
+    assert trainer.fit(DATA, steps=9).step == 9
+
+
+def test_the_best_average_is_loaded_as_what_is_evaluated() -> None:
+    trainer = make(lr=1.0, average=0.5)
+    trainer.fit(DATA, DATA, epochs=9)
+    trainer.load_best()
+    assert trainer.evaluate(DATA)["loss"] == trainer.best
+
+
+def test_a_stop_while_a_callback_ends_the_run_leaves_the_validation_due() -> None:
+    def end(trainer: Trainer[Any]) -> None:
+        trainer.finish()
+        trainer.stop()
+
+    trainer = make(callbacks=[At("on_step", 3, end)])
+    assert not trainer.fit(DATA, DATA, steps=9).finished and trainer.due
+    assert trainer.fit(DATA, DATA, steps=3).finished and trainer.best is not None

@@ -161,6 +161,22 @@ def test_faults_of_columns(columns: dict[str, Any], message: str) -> None:
         read_sequences(columns, id="id")
 
 
+@given(
+    st.text('ab1.,;\t"\n -e', max_size=30),
+    st.sampled_from([{}, {"id": "a"}, {"target": "b"}, {"id": "a", "time": "b"}]),
+)
+def test_any_text_is_a_table_or_has_one_fault(
+    tmp_path_factory: pytest.TempPathFactory, text: str, roles: dict[str, str]
+) -> None:
+    path = table(tmp_path_factory.mktemp("tables"), "a,b\n" * bool(roles) + text)
+    try:
+        read = read_sequences(path, **roles)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        assert all(len(sequence) and np.isfinite(sequence).all() for sequence in read.sequences)
+
+
 def test_a_file_that_is_not_of_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="not a table: it is not UTF-8"):
@@ -178,7 +194,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"a.parquet: .* needs pyarrow: pip install pyarrow"):
+    with pytest.raises(ImportError, match=r"a.parquet: Parquet files need pyarrow: pip install '.\[parquet\]'"):
         read_sequences(tmp_path / "a.parquet")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.installing import how_to_install
 
 from ..files import open_file, read_file
 from ..io.errors import ContentError, naming_file, shown
@@ -90,7 +91,7 @@ def _parquet(path: Path) -> dict[str, HostArray]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError(f"{path}: reading Parquet files needs pyarrow: pip install pyarrow") from error
+        raise ImportError(f"{path}: Parquet files need pyarrow: {how_to_install('parquet')}") from error
     with open_file(path) as file:
         try:
             table = pyarrow.parquet.read_table(file)

@@ -100,8 +100,10 @@ def test_partial_fits_go_on() -> None:
     for _ in range(30):
         classifier.partial_fit(X, y)
     assert classifier.score(X, y) > 0.9 and classifier.predict_proba(X).shape == (80, 3)
-    regressor = SequenceRegressor(hidden_size=16, random_state=0)
-    for _ in range(80):
+    regressor = SequenceRegressor(hidden_size=16, batch_size=2, random_state=0).partial_fit(*sums())
+    assert [epoch["epoch"] for epoch in regressor.history_] == [1]
+    regressor.set_params(batch_size=32)
+    for _ in range(79):
         regressor.partial_fit(*sums())
     assert regressor.score(*sums()) > 0.7 and regressor.n_iter_ == 80
 

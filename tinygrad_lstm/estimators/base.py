@@ -30,7 +30,7 @@ from .reading import sequences_of
 from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
 from .splitting import Rows
-from .training import History, Recipe, trained
+from .training import NEVER, History, Recipe, trained
 
 __all__ = ["Lesson", "SequenceEstimator"]
 
@@ -187,12 +187,13 @@ class SequenceEstimator(HasParameters, ABC):
     def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         caller = f"{type(self).__name__}.partial_fit"
         self._check_parameters()
-        sequences, columns = self._read(caller, X) if self._is_fitted() else sequences_of(caller, X)
-        rng = _generator_of(self.random_state)
+        goes_on = self._is_fitted()
+        sequences, columns = self._read(caller, X) if goes_on else sequences_of(caller, X)
+        # Further calls with one seed have different orders.
+        rng = np.random.default_rng([_seed(_generator_of(self.random_state)), self.n_iter_ if goes_on else 0])
         with self._seeded(rng):
-            if self._is_fitted():
+            if goes_on:
                 targets = self._targets(caller, y, len(sequences))
-                self._to_units_of_training(self.model_, vars(self))
             else:
                 lesson = self._learn(caller, y, len(sequences), classes)
                 targets = lesson.targets
@@ -202,9 +203,12 @@ class SequenceEstimator(HasParameters, ABC):
             if self._optimizer_state is not None:
                 optimizer.load_state_dict(self._optimizer_state)
             history = History(bool(self.verbose), self.n_iter_)
+            batches = SequenceBatches(sequences, targets, self.batch_size, seed=_seed(rng))
             trainer = Trainer(self.model_.train(), self._loss_of_batch, optimizer, callbacks=[history], seed=None)
+            if goes_on:
+                self._to_units_of_training(self.model_, vars(self))
             try:
-                trainer.fit(SequenceBatches(sequences, targets, self.batch_size, seed=_seed(rng)), epochs=1)
+                trainer.fit(batches, epochs=1, log_every=NEVER)
             finally:
                 self._to_units_of_targets(self.model_.eval(), vars(self))
         self._optimizer_state = optimizer.state_dict()

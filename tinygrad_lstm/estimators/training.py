@@ -18,7 +18,7 @@ from ..train import EarlyStopping, Progress, Trainer
 from ..train.evaluation import Loss
 from .splitting import Rows
 
-__all__ = ["History", "Recipe", "Trained", "trained"]
+__all__ = ["NEVER", "History", "Recipe", "Trained", "trained"]
 
 PATIENT_STEPS = 300
 """Early stopping waits at least for this number of steps: few sequences are few steps in an epoch."""

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from ..train import Progress, TextTrainer, nats_to_bits
+from ..train.progress import time_left
 
 __all__ = ["reporting"]
 
@@ -49,13 +50,12 @@ def _steps(step: int, last: int | None) -> str:
 
 
 def _line(progress: Progress, steps: int | None) -> str:
-    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
     parts = [
         _steps(progress.step, steps),
         f"loss {progress.loss:.3f} ({nats_to_bits(progress.loss):.3f} bits)",
         f"lr {progress.lr:.2g}",
         f"{progress.per_second:,.0f} chars/s",
-        f"{minutes}:{seconds:02} left",
+        f"{time_left(progress.seconds_left or 0)} left",
     ]
     if progress.validation_loss is not None:
         parts.append(f"validation {progress.validation_loss:.3f}")

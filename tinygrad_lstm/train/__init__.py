@@ -1,7 +1,7 @@
 """Training: a trainer for any model, and one of character models on text. It prints nothing."""
 
 from .. import _public
-from .callbacks import EarlyStopping
+from .callbacks import EarlyStopping, LogLines, TensorBoard
 from .checkpoint import Checkpoint
 from .evaluation import weight_of
 from .options import TrainingOptions
@@ -15,8 +15,10 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "LanguageModel",
+    "LogLines",
     "Progress",
     "Summary",
+    "TensorBoard",
     "TextCheckpoint",
     "TextTrainer",
     "Trainer",

@@ -1,10 +1,13 @@
 """Callbacks: plain objects with methods that a `Trainer` calls by their names."""
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from .progress import Progress, Summary
 
-__all__ = ["Callback", "EarlyStopping"]
+__all__ = ["Callback", "EarlyStopping", "LogLines", "TensorBoard"]
 
 
 class Callback(Protocol):
@@ -87,3 +90,74 @@ class EarlyStopping:
         """Restores a state from `state_dict`."""
         best = state["best"]
         self.best, self.without_improvement = None if best is None else float(best), int(state["without_improvement"])
+
+
+class LogLines:
+    """A callback that writes a line for each report: the step, the loss, the validation, the rate and the time left.
+
+    Args:
+        write: called with each line, such as `print` or a logger's `info`.
+        seconds: the least time between two lines. Validations are always written.
+
+    >>> import tinygrad_lstm as tg
+    >>> model = tg.nn.Linear(1, 1)
+    >>> lines = []
+    >>> trainer = tg.train.Trainer(
+    ...     model,
+    ...     lambda model, batch, carry: (model(batch).square().mean(), None),
+    ...     tg.optim.SGD(model.parameters(), lr=0.1),
+    ...     callbacks=[tg.train.LogLines(lines.append)],
+    ... )
+    >>> summary = trainer.fit([tg.ones(1)], validation=[tg.ones(1)], epochs=2)
+    >>> lines[-1].split("  ")[0], lines[-1].split("  ")[-1].split()[0]
+    ('step 2', 'validation')
+    """
+
+    def __init__(self, write: Callable[[str], object] = print, seconds: float = 0.0) -> None:
+        self.write, self.seconds = write, seconds
+        self._written: float | None = None
+
+    def on_report(self, trainer: Any, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.validation or self._written is None or now - self._written >= self.seconds:
+            self._written = now
+            self.write(progress.line())
+
+
+class TensorBoard:
+    """A callback that writes the reports as files for TensorBoard. It needs the extra `tensorboard`.
+
+    A run that is resumed in the same folder goes on there.
+
+    Args:
+        folder: the folder of the files.
+
+    Raises:
+        ImportError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                'TensorBoard: tensorboardX is not installed; pip install "tinygrad-lstm[tensorboard]"'
+            ) from error
+        self.folder = Path(folder)
+        self._writer_of = SummaryWriter
+        self._writer: Any = None
+
+    def on_report(self, trainer: Any, progress: Progress) -> None:
+        if self._writer is None:  # what an earlier run wrote from this step on is hidden
+            self._writer = self._writer_of(
+                str(self.folder), purge_step=progress.step, filename_suffix=f".{progress.step}"
+            )
+        values = {"loss": progress.loss, "lr": progress.lr, "per_second": progress.per_second}
+        values |= {f"validation/{name}": value for name, value in progress.validation.items()}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, progress.step)
+
+    def on_end(self, trainer: Any, summary: Summary) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

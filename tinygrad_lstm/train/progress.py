@@ -5,7 +5,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Progress", "Summary"]
+__all__ = ["Progress", "Summary", "time_left"]
+
+
+def time_left(seconds: float) -> str:
+    """A time in minutes and seconds, as 1:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,15 @@ class Progress:
     def validation_loss(self) -> float | None:
         """None if this step was not validated."""
         return self.validation.get("loss")
+
+    def line(self) -> str:
+        """What matters of it, in one line."""
+        parts = [f"step {self.step}", f"epoch {self.epoch:.2f}", f"loss {self.loss:.4g}", f"lr {self.lr:.2g}"]
+        parts.append(f"{self.per_second:,.0f}/s")
+        if self.seconds_left is not None:
+            parts.append(f"{time_left(self.seconds_left)} left")
+        parts += [f"validation {name} {value:.4g}" for name, value in self.validation.items()]
+        return "  ".join(parts)
 
     def values(self) -> dict[str, Any]:
         """These fields, and each value of the validation as validation_NAME: a line of metrics.jsonl."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from .files import read_file
 
-__all__ = ["plot_metrics", "read_metrics"]
+__all__ = ["plot_lines", "plot_metrics", "read_metrics"]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -41,21 +41,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def plot_metrics(metrics: str | Path, path: str | Path) -> Path | None:
+def plot_metrics(metrics: str | Path, path: str | Path, unit: str = "nats a character") -> Path | None:
     """Plots the training and validation loss of a metrics.jsonl to a PNG, which is written atomically.
 
     Returns:
         The path, or None if matplotlib is not installed or there are no metrics.
     """
-    from .inspect.plots import PlotsUnavailableError, new_figure, plot_losses, write_figure
+    from .inspect.plots import PlotsUnavailableError
 
     lines = read_metrics(metrics)
     if not lines:
         return None
     try:
-        figure = new_figure()
+        plot_lines(lines, path, unit)
     except PlotsUnavailableError:
         return None
-    plot_losses({"": lines}, figure.add_subplot())
-    write_figure(path, figure, dpi=120)
     return Path(path)
+
+
+def plot_lines(lines: list[dict[str, Any]], path: str | Path, unit: str) -> None:
+    """Plots the losses of lines of metrics to a PNG, which is written atomically.
+
+    Raises:
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    from .inspect.plots import new_figure, plot_losses, write_figure
+
+    figure = new_figure()
+    plot_losses({"": lines}, figure.add_subplot(), unit)
+    write_figure(path, figure, dpi=120)

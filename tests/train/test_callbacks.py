@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import tinygrad_lstm as tg
-from tinygrad_lstm.train import LogLines, TensorBoard, Trainer
+from tinygrad_lstm.train import LearningCurves, LogLines, TensorBoard, Trainer
 
 
-def make(*callbacks: Any) -> Trainer[tg.nn.Linear]:
+def make(*callbacks: Any, out: Path | None = None) -> Trainer[tg.nn.Linear]:
     model = tg.nn.Linear(1, 1)
     return Trainer(
         model,
@@ -19,6 +19,7 @@ def make(*callbacks: Any) -> Trainer[tg.nn.Linear]:
         tg.optim.SGD(model.parameters(), lr=0.125),
         metrics={"error": lambda out, batch: 0.5},
         callbacks=callbacks,
+        out=out,
     )
 
 
@@ -56,3 +57,14 @@ def test_without_its_writer_tensorboard_says_what_to_install(tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"pip install .tinygrad-lstm\[tensorboard\]"):
         TensorBoard(tmp_path)
+
+
+def test_curves_are_drawn_from_the_first_step_on(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    curves = LearningCurves(tmp_path / "curves.png")
+    data = [tg.zeros(1)] * 2
+    make(curves, out=tmp_path / "run").fit(data, data, epochs=2)
+    assert curves.path.read_bytes().startswith(b"\x89PNG")
+    resumed = LearningCurves(tmp_path / "again.png")
+    make(resumed, out=tmp_path / "run").fit(data, data, epochs=3, resume=True)
+    assert [line["step"] for line in resumed.lines] == [2, 4, 6] and resumed.path.exists()

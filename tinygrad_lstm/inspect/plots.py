@@ -272,13 +272,18 @@ def plot_gradient_flow(
     return _finished(ax)
 
 
-def plot_losses(runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]], ax: "Axes | None" = None) -> "Axes":
+def plot_losses(
+    runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]],
+    ax: "Axes | None" = None,
+    unit: str = "nats a character",
+) -> "Axes":
     """The training losses of several runs, and their validation losses where there are any.
 
     Args:
         runs: for each label the losses of the run's steps, numbers; or the lines of its metrics, as
-            `tinygrad_lstm.metrics.read_metrics` returns them, whose losses are in nats a character.
+            `tinygrad_lstm.metrics.read_metrics` returns them.
         ax: where to draw.
+        unit: that of the losses in metrics; "" if they have none.
 
     Raises:
         PlotsUnavailableError: matplotlib is not installed.
@@ -287,7 +292,7 @@ def plot_losses(runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]
     'loss'
     """
     ax = _axes(ax)
-    unit = ""
+    shown = ""
     for (label, losses), colour, line, marker in zip(runs.items(), cycle(COLOURS), cycle(LINES), cycle(MARKERS)):
         metrics = [entry for entry in losses if isinstance(entry, Mapping)]
         if not metrics:
@@ -300,7 +305,7 @@ def plot_losses(runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]
                 label=label,
             )
             continue
-        unit = " (nats a character)"
+        shown = f" ({unit})" if unit else ""
         prefix = f"{label}, " if label else ""
         for name, key, style in (
             ("training", "loss", {"alpha": 0.6, "linewidth": 1}),
@@ -310,7 +315,7 @@ def plot_losses(runs: Mapping[str, Sequence[float] | Sequence[Mapping[str, Any]]
             if known:
                 steps, values = [entry["step"] for entry in known], [entry[key] for entry in known]
                 ax.plot(steps, values, color=colour, label=f"{prefix}{name}", **style)
-    ax.set(xlabel="training step", ylabel=f"loss{unit}")
+    ax.set(xlabel="training step", ylabel=f"loss{shown}")
     return _finished(ax)
 
 

@@ -1,7 +1,7 @@
 """Training: a trainer for any model, and one of character models on text. It prints nothing."""
 
 from .. import _public
-from .callbacks import EarlyStopping, LogLines, TensorBoard
+from .callbacks import EarlyStopping, LearningCurves, LogLines, TensorBoard
 from .checkpoint import Checkpoint
 from .evaluation import weight_of
 from .options import TrainingOptions
@@ -15,6 +15,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "LanguageModel",
+    "LearningCurves",
     "LogLines",
     "Progress",
     "Summary",

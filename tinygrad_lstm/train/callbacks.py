@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..metrics import plot_lines, read_metrics
 from .progress import Progress, Summary
 
-__all__ = ["Callback", "EarlyStopping", "LogLines", "TensorBoard"]
+__all__ = ["Callback", "EarlyStopping", "LearningCurves", "LogLines", "TensorBoard"]
 
 
 class Callback(Protocol):
@@ -122,6 +123,34 @@ class LogLines:
         if progress.validation or self._written is None or now - self._written >= self.seconds:
             self._written = now
             self.write(progress.line())
+
+
+class LearningCurves:
+    """A callback that draws the training and validation losses after each validation and at the end of `fit`.
+
+    If a run is resumed from its folder, the curves begin at its first step. It needs matplotlib, the extra `plot`;
+    without it, the first drawing raises an error.
+
+    Args:
+        path: the PNG to write.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.lines: list[dict[str, Any]] = []
+
+    def on_start(self, trainer: Any) -> None:
+        if trainer.step and trainer.folder is not None and not self.lines:
+            self.lines = read_metrics(trainer.folder.metrics)
+
+    def on_report(self, trainer: Any, progress: Progress) -> None:
+        self.lines.append(progress.values())
+        if progress.validation:
+            plot_lines(self.lines, self.path, trainer.unit)
+
+    def on_end(self, trainer: Any, summary: Summary) -> None:
+        if self.lines:
+            plot_lines(self.lines, self.path, trainer.unit)
 
 
 class TensorBoard:

@@ -70,6 +70,8 @@ class TextTrainer(Generic[M]):
             about=about_text(options, text.vocabulary, text.digest, sources),
         )
 
+        self.trainer.unit = "nats a character"
+
     @classmethod
     def start(
         cls,

@@ -123,6 +123,7 @@ class Trainer(Generic[M]):
         """The values of the last validation."""
         self.due = False
         """Whether a validation was due but has not ended: the next call of `fit` begins with it."""
+        self.unit = ""  # of the loss, for plots
         self._seed = seed
         self.seconds = 0.0
         """The time that the run has taken."""
@@ -280,7 +281,7 @@ class Trainer(Generic[M]):
             seconds=call.taken(),
             best=self.best,
             validation=self.validation,
-            plot=None if self.folder is None else plot_metrics(self.folder.metrics, self.folder.plot),
+            plot=None if self.folder is None else plot_metrics(self.folder.metrics, self.folder.plot, self.unit),
         )
         self._tell("on_end", summary)
         return summary

@@ -32,9 +32,13 @@ __all__ = [
     "is_dtype",
     "is_float",
     "is_integer",
+    "is_real",
+    "is_string",
+    "is_time",
     "limits",
     "promoted_dtype",
     "resolution",
+    "smallest_dtype",
     "smallest_normal",
     "summed_dtype",
     "widened_dtype",
@@ -66,6 +70,21 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
 def is_bool(dtype: np.dtype[Any]) -> bool:
     """Whether it is bool."""
     return dtype.kind == "b"
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a dtype of real numbers: bool, integers and floats."""
+    return dtype.kind in "biuf"
+
+
+def is_time(dtype: np.dtype[Any]) -> bool:
+    """Whether it is NumPy's dtype of dates or of differences of times."""
+    return dtype.kind in "mM"
+
+
+def is_string(dtype: np.dtype[Any]) -> bool:
+    """Whether it is NumPy's dtype of strings, or of Python objects, which strings may be."""
+    return dtype.kind in "UO"
 
 
 def is_dtype(value: Any) -> bool:
@@ -146,6 +165,12 @@ def dtype_of_numbers(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def summed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the sum of integers or bool: 64 bits on every platform."""
     return np.dtype(np.uint64) if dtype.kind == "u" else INT64
+
+
+def smallest_dtype(number: int) -> np.dtype[Any]:
+    """The smallest dtype of the integers from 0 to `number`."""
+    smallest: np.dtype[Any] = np.min_scalar_type(number)
+    return smallest
 
 
 def count_dtype(number: int) -> np.dtype[Any]:

@@ -39,7 +39,8 @@ class Made:
 
     time: int
     parents: list["Made | Leaf"]
-    kept: list[Memory]
+    kept: list[tuple[Memory, "Made | Leaf"]]
+    """What it keeps, each with the parent whose gradient needs it."""
     freed: bool = False
 
 
@@ -102,7 +103,7 @@ class Graphs(RuleBasedStateMachine):
     def mode(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.recording else tg.no_grad()
 
-    def made(self, inputs: list[Value], kept: list[Memory]) -> Made | None:
+    def made(self, inputs: list[Value], kept: list[tuple[Memory, "Made | Leaf"]]) -> Made | None:
         """The record of an op on these inputs, if one is made."""
         parents = [value.source for value in inputs if value.source is not None]
         return Made(next(self.clock), parents, kept) if parents and self.recording else None
@@ -149,13 +150,14 @@ class Graphs(RuleBasedStateMachine):
                 return
             tensor = op(value.tensor)
         slopes = derivative(value.memory.values)
+        source = value.source
         kept = {"input": [value.memory], "a number": [Memory(np.array(0.5))]}.get(keeps, [])
-        made = self.made([value], kept)
+        made = self.made([value], [(memory, source) for memory in kept if source is not None])
         self.result(
             tensor, forward(value.memory.values), made, {k: slopes[:, None] * j for k, j in value.jacobians.items()}
         )
-        if made and keeps == "output":
-            made.kept.append(self.values[-1].memory)
+        if made and source is not None and keeps == "output":
+            made.kept.append((self.values[-1].memory, source))
 
     @rule(name=st.sampled_from(["add", "sub", "mul"]), x=PICK, y=PICK)
     def binary(self, name: str, x: int, y: int) -> None:
@@ -171,13 +173,14 @@ class Graphs(RuleBasedStateMachine):
         values, kept, jacobians = self.combined(name, a, b)
         self.result(tensor, values, self.made([a, b], kept), jacobians)
 
-    def combined(self, name: str, a: Value, b: Value) -> tuple[Array, list[Memory], Jacobians]:
+    def combined(self, name: str, a: Value, b: Value) -> tuple[Array, list[tuple[Memory, Made | Leaf]], Jacobians]:
         p, q = a.memory.values, b.memory.values
         one = np.ones(N)
         values, da, db = {"add": (p + q, one, one), "sub": (p - q, one, -one), "mul": (p * q, q, p)}[name]
         kept = []
         if name == "mul":  # each input's gradient needs the other
-            kept = [b.memory] * (a.source is not None) + [a.memory] * (b.source is not None)
+            pairs = ((b.memory, a.source), (a.memory, b.source))
+            kept = [(memory, source) for memory, source in pairs if source is not None]
         jacobians: Jacobians = {}
         for value, slopes in ((a, da), (b, db)):
             for k, j in value.jacobians.items():
@@ -302,8 +305,9 @@ class Graphs(RuleBasedStateMachine):
         if value.out_of_date:
             return "view of a tensor that was changed"
         order = sorted((s for s in self.reached(value) if isinstance(s, Made)), key=lambda made: -made.time)
+        leading: set[Any] = self.reached(value)
         if targets is not None:
-            leading: set[Any] = set(targets)
+            leading = set(targets)
             for made in reversed(order):
                 if any(parent in leading for parent in made.parents):
                     leading.add(made)
@@ -311,7 +315,7 @@ class Graphs(RuleBasedStateMachine):
         if any(made.freed for made in order):
             return "was freed by an earlier backward"
         for made in order:
-            if any(memory.written > made.time for memory in made.kept):
+            if any(memory.written > made.time for memory, parent in made.kept if parent in leading):
                 return "was changed in place since"
             made.freed = bool(made.kept) and not retain
         return None

@@ -155,7 +155,20 @@ def test_metadata(built: Built) -> None:
         'cupy-cuda12x[ctk]>=14; extra == "cuda12"',
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
-    provided = {"parquet", "plot", "onnx", "keras", "cuda12", "cuda13", "examples", "bench", "test", "docs", "dev"}
+    provided = {
+        "parquet",
+        "tensorboard",
+        "plot",
+        "onnx",
+        "keras",
+        "cuda12",
+        "cuda13",
+        "examples",
+        "bench",
+        "test",
+        "docs",
+        "dev",
+    }
     assert set(metadata.get_all("Provides-Extra", [])) == provided
 
 

@@ -208,4 +208,6 @@ def test_what_is_not_finite_stays_in_its_row_and_column(value: float, transposed
     a[3, 5] = b[2, 36] = value
     c = np.empty((20, 37), np.float32)
     multiply(c, np.ascontiguousarray(a.T) if transposed else a, b, False, (transposed, False))
-    np.testing.assert_array_equal(c, a @ b)
+    with np.errstate(invalid="ignore"):  # BLAS may add infinities of both signs in lanes that it drops
+        expected = a @ b
+    np.testing.assert_array_equal(c, expected)

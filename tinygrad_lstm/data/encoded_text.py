@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinygrad_lstm.backends.dtypes import smallest_dtype
+
 from ..files import open_file
 from .text import Vocabulary, code_points
 from .text_files import PIECE, decoded, file_texts, joined
@@ -164,7 +166,7 @@ class EncodedText:
 
 def _smallest(number: int) -> np.dtype[Any]:
     """The smallest dtype of so many ids."""
-    return np.min_scalar_type(max(number - 1, 0))
+    return smallest_dtype(max(number - 1, 0))
 
 
 def _room(number: int, dtype: np.dtype[Any]) -> CompactIds:

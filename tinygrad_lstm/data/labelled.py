@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_real, is_time
 
 from ..io.errors import ContentError, shown
 from ..io.tables import INTEGER
@@ -117,7 +118,7 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, HostArray]:
 
 def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
     """A column as float32, with NaN for what is missing."""
-    if given.dtype.kind in "biuf":
+    if is_real(given.dtype):
         wide = given.astype(np.float64)
     else:
         wide = np.empty(len(given))
@@ -170,7 +171,7 @@ def _targets(given: HostArray, name: str, row_name: RowName) -> HostArray:
     as_list = given.tolist()
     if (row := next((row for row, value in enumerate(as_list) if _is_missing(value)), None)) is not None:
         raise ContentError(f"{row_name(row)}, column {shown(name)}: the target is missing; expected one in each row")
-    if given.dtype.kind in "biuf":
+    if is_real(given.dtype):
         return given
     if all(isinstance(value, int) or INTEGER.fullmatch(str(value)) for value in as_list):
         return np.array([int(value) for value in as_list], np.int64)
@@ -196,7 +197,7 @@ def _groups(ids: HostArray | None, number: int, row_name: RowName) -> tuple[list
 
 def _times(given: HostArray) -> HostArray:
     """Times that can be compared: numbers, or dates."""
-    if given.dtype.kind in "biufM":
+    if is_real(given.dtype) or is_time(given.dtype):
         return given
     try:
         return given.astype(np.float64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float, is_integer, is_real
 from tinygrad_lstm.backends.installing import how_to_install
 
 from ..files import open_file, read_file
@@ -119,7 +120,7 @@ def _of_npz(path: Path, target: str | None) -> LabelledSequences:
         raise ContentError(
             f"the targets {shown(name)} have shape {targets.shape}; expected ({len(sequences)},), one for each sequence"
         )
-    if targets is not None and targets.dtype.kind == "f" and (missing := np.flatnonzero(np.isnan(targets))).size:
+    if targets is not None and is_float(targets.dtype) and (missing := np.flatnonzero(np.isnan(targets))).size:
         raise ContentError(f"the target of {names[missing[0]]} is NaN")
     return _checked(sequences, targets, names)
 
@@ -135,7 +136,7 @@ def _cut(name: str, array: HostArray, lengths: HostArray | None) -> list[HostArr
         raise ContentError(f"{name} has shape {array.shape}; expected (N, T, F) or (N, T), with at least one sequence")
     steps = array.shape[1]
     lengths = np.full(len(array), steps) if lengths is None else lengths
-    if lengths.shape != (len(array),) or lengths.dtype.kind not in "iu":
+    if lengths.shape != (len(array),) or not is_integer(lengths.dtype):
         raise ContentError(f"lengths has shape {lengths.shape} of {lengths.dtype}; expected {len(array)} integers")
     for row, length in enumerate(lengths.tolist()):
         if not 0 < length <= steps:
@@ -145,7 +146,7 @@ def _cut(name: str, array: HostArray, lengths: HostArray | None) -> list[HostArr
 
 def _steps(name: str, array: HostArray) -> HostArray:
     """A sequence (T, F) of float32, from (T, F) or (T,)."""
-    if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
+    if not is_real(array.dtype) or array.ndim not in (1, 2):
         raise ContentError(f"{name} has shape {array.shape} of {array.dtype}; expected numbers, (T, F) or (T,)")
     with np.errstate(over="ignore"):
         return (array if array.ndim == 2 else array[:, None]).astype(np.float32)

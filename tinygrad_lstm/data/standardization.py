@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 __all__ = ["Standardization"]
 
@@ -95,7 +96,7 @@ class Standardization:
 
     @staticmethod
     def _as_given(result: HostArray, given: HostArray) -> HostArray:
-        return result.astype(given.dtype if given.dtype.kind == "f" else np.float32)
+        return result.astype(given.dtype if is_float(given.dtype) else np.float32)
 
     def state_dict(self) -> dict[str, HostArray]:
         """Its arrays by name."""

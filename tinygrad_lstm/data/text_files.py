@@ -1,16 +1,13 @@
 """Reading texts from files, in pieces."""
 
-import bz2
 import codecs
-import gzip
 import io
-import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn
 
 from ..files import open_file
 
@@ -19,10 +16,8 @@ __all__ = ["decode_text", "manual_text", "read_text"]
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
 """The suffixes of the files that `read_text` reads from a folder, compressed ones too."""
 
-COMPRESSED = cast(
-    dict[str, Callable[[BinaryIO], BinaryIO]], {".gz": gzip.open, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
-)
-"""How compressed files are read, by their suffixes."""
+COMPRESSED = (".gz", ".bz2", ".xz")
+"""The suffixes of compressed files."""
 
 PIECE = 2**20
 """How many bytes of a file, or characters of a text, are converted at a time."""
@@ -102,11 +97,11 @@ def _check_encoding(encoding: str) -> None:
 
 def _file(path: Path, encoding: str) -> Iterator[str]:
     with open_file(path) as file:
-        decompressed = COMPRESSED.get(path.suffix.lower())
-        if decompressed is None:
+        if path.suffix.lower() not in COMPRESSED:
             yield from _with_newlines(decoded(file, encoding, path))
             return
-        with decompressed(file) as content:
+        decompress, _ = _decompression(path.suffix)
+        with decompress(file) as content:
             yield from _with_newlines(decoded(content, encoding, path, compressed=path.suffix))
 
 
@@ -138,12 +133,36 @@ def decoded(
             yield piece
 
 
+def _decompression(suffix: str) -> tuple[Callable[[BinaryIO], BinaryIO], tuple[type[Exception], ...]]:
+    """How a compressed file is opened, and what reading it raises if it is damaged.
+
+    The modules are imported only if they are needed: Python in a browser has no lzma.
+    """
+    opened: Any
+    damages: tuple[type[Exception], ...]
+    match suffix.lower():
+        case ".gz":
+            import gzip
+
+            opened, damages = gzip.open, (OSError, EOFError, zlib.error)
+        case ".bz2":
+            import bz2
+
+            opened, damages = bz2.BZ2File, (OSError, EOFError, ValueError)
+        case _:
+            import lzma
+
+            opened, damages = lzma.LZMAFile, (EOFError, lzma.LZMAError)
+    return opened, damages
+
+
 def _some_bytes(file: BinaryIO, name: str | Path, compressed: str) -> bytes:
     if not compressed:
         return file.read(PIECE)
+    _, damages = _decompression(compressed)
     try:
         return file.read(PIECE)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+    except damages as error:
         raise ValueError(f"{name}: not a whole {compressed} file ({error})") from error
 
 

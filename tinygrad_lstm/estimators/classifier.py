@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_real, is_string
 
 from .._tensor import Tensor
 from ..ops.class_loss import cross_entropy
@@ -142,7 +143,8 @@ class SequenceClassifier(SequenceEstimator):
         if not isinstance(labels, list) or not isinstance(dtype, str) or len({type(each) for each in labels}) != 1:
             raise ValueError("the labels are not a list of one type")
         classes = np.array(labels, dtype)
-        if classes.ndim != 1 or classes.dtype.kind not in "biufUO" or classes.tolist() != sorted(set(labels)):
+        of_labels = is_real(classes.dtype) or is_string(classes.dtype)
+        if classes.ndim != 1 or not of_labels or classes.tolist() != sorted(set(labels)):
             raise ValueError("the labels are not different and sorted")
         return {"classes_": classes}, len(classes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_time
 
 from ..printable import printable
 from .scikit_learn import conversion_warning
@@ -76,7 +77,7 @@ def _as_floats(caller: str, what: str, array: HostArray) -> HostArray:
     """
     if np.iscomplexobj(array):
         raise ValueError(f"{caller}: Complex data not supported, {what} is {array.dtype}; expected real numbers")
-    if array.dtype.kind in "mM":
+    if is_time(array.dtype):
         raise ValueError(f"{caller}: {what} has dates or times ({array.dtype}); expected numbers")
     try:
         with np.errstate(over="ignore"):  # a number that is too large becomes infinity, which is refused below

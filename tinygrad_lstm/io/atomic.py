@@ -29,7 +29,9 @@ def naming_errors(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def write_atomically(path: str | Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
+def write_atomically(
+    path: str | Path, data: bytes | bytearray | memoryview | Iterable[bytes], mode: int = 0o666
+) -> None:
     """Writes a whole file, or leaves an existing file unchanged. The data may be in pieces.
 
     The data is written to a new file in the same folder, which is moved into place when it is on the disk. Any
@@ -44,7 +46,7 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes], mode: int 
         OSError: the folder does not exist, it or an existing file is not writable, or the disk is full.
     """
     path = Path(path)
-    pieces = [data] if isinstance(data, bytes) else data
+    pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else data
     with naming_errors(path):
         target = _replaced_by_writing(path)
         if target is None:

@@ -366,7 +366,7 @@ def test_a_user_defined_module_has_its_layers() -> None:
         "lstm: LSTM(4, 5, num_layers=2, batch_first=True, dropout=0.2, bidirectional=True)",
         "head: Linear(10, 3)",
     ]
-    with pytest.raises(TypeError, match=r"__main__\.Tagger: .*call the layers \(words, lstm, head\) in a forward of"):
+    with pytest.raises(TypeError, match=r"__main__\.Tagger: .*call the layers \(words, lstm, head\) in a forward that"):
         model(tg.ones(2, 3))
     expected = read_safetensors(FOLDER / "torch_script_tagger.expected.safetensors").tensors
     out, _ = model.lstm(model.words(expected["in.ids"]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinygrad_lstm.models import GRU, LSTM
 from tinygrad_lstm.models.activations import function_of
 from tinygrad_lstm.models.cells import GRUGates, RNNGates, gru_step, lstm_step, state_of_parts
 
@@ -101,12 +102,12 @@ def _gates(
         before: the states before the step.
     """
     activations, weight_hh = list(map(function_of, network.activations)), weights["weight_hh"]
-    if network.KIND == "GRU" and not network.reset_after:
+    if isinstance(network, GRU) and not network.reset_after:
         return _reset_before(net_x, before[0], dropped, weight_hh, activations)
     net_h = _products(dropped, weight_hh)
-    if network.KIND == "LSTM":
+    if isinstance(network, LSTM):
         return lstm_step(net_x + net_h, before[1], activations)
-    if network.KIND == "GRU":
+    if isinstance(network, GRU):
         return gru_step(net_x, net_h, weights["bias_hn"], before[0], activations)
     return RNNGates(activations[0](net_x + net_h))
 

@@ -2,12 +2,15 @@
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
 
 from .._tensor import Tensor
+from ..data.batches import batches_from
 
-__all__ = ["Limits", "Recent", "Stopwatch"]
+__all__ = ["Call", "Limits", "Recent", "Stopwatch"]
 
 
 class Run(Protocol):
@@ -15,6 +18,7 @@ class Run(Protocol):
 
     step: int
     epoch: int
+    batch: int
     seconds: float
     accumulate: int
 
@@ -87,3 +91,47 @@ class Recent:
 
     def per_second(self) -> float:
         return self._weight / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Call:
+    """A call of `fit`: what it was given, and how far it is."""
+
+    batches: Iterable[Any]
+    validation: Iterable[Any] | None
+    limits: Limits
+    validate_every: int | None
+    log_every: int
+    stopwatch: Stopwatch
+    lr: float
+    """The learning rate of the last step."""
+    _of_epoch: Iterator[Any] | None = field(default=None, init=False)
+
+    @property
+    def number(self) -> int | None:
+        """The number of batches in an epoch, if it is known."""
+        return len(self.batches) if isinstance(self.batches, Sized) else None
+
+    def epochs(self, run: Run) -> float:
+        """Epochs so far; with a fraction if the number of batches is known."""
+        return run.epoch + (run.batch / self.number if self.number else 0)
+
+    def next_group(self, run: Run) -> list[Any]:
+        """The batches of the next step; none at the end of an epoch.
+
+        Raises:
+            ValueError: the epoch has no batches at all.
+        """
+        if self._of_epoch is None:
+            self._of_epoch = batches_from(self.batches, run.epoch, run.batch)
+        group = list(islice(self._of_epoch, run.accumulate))
+        if not group and not run.batch:
+            raise ValueError(
+                f"Trainer.fit: there is no batch in epoch {run.epoch + 1}; expected an iterable that begins anew, "
+                "such as a list"
+            )
+        return group
+
+    def begin_epoch(self) -> None:
+        """Lets the next group be the first of an epoch."""
+        self._of_epoch = None

@@ -28,7 +28,7 @@ class TrainingOptions:
     """The options of a model and its training.
 
     All except `patience` and the limits are fixed for a run. The limits are `steps`, `epochs` and `minutes`: the run
-    ends at the first of them, and the learning rate falls until then. None is no limit.
+    ends at the first of them, and the learning rate falls until then. A limit of None is not set.
 
     Raises:
         TypeError: a value does not have the type of its field.

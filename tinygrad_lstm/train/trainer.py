@@ -3,17 +3,15 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
 from .._tensor import Tensor
-from ..data.batches import batches_from
 from ..func.trees import mapped
 from ..metrics import plot_metrics
 from ..optim import Optimizer, clip_grad_norm_
@@ -33,7 +31,7 @@ from .evaluation import (
     weight_of,
 )
 from .folder import RunFolder
-from .limits import Limits, Recent, Stopwatch
+from .limits import Call, Limits, Recent, Stopwatch
 from .progress import Progress, Summary
 from .undoing import undone_by_errors
 
@@ -180,111 +178,98 @@ class Trainer(Generic[M]):
             self._resume()
         elif self._seed is not None and not self.step:
             manual_seed(self._seed)
-        limits = Limits(epochs, steps, minutes)
+        limits, lr = Limits(epochs, steps, minutes), self.optimizer.param_groups[0]["lr"]
+        stopwatch = Stopwatch(self.step, self.seconds)
+        call = Call(batches, validation, limits, validate_every, log_every, stopwatch, lr)
         # A loss that is not finite raises an error, which says more than NumPy's warnings.
         with np.errstate(over="ignore", invalid="ignore"), self._locked():
             if self._saved is None and not self.step and self.folder is not None and self.folder.is_used():
                 self._unwritten = []
             try:
-                return self._run(batches, validation, limits, validate_every, log_every)
+                return self._run(call)
             except FloatingPointError:
                 self._recent = Recent()
                 raise
             finally:
                 self._stop_asked = self._finish_asked = False
 
-    def _run(
-        self,
-        batches: Iterable[Any],
-        validation: Iterable[Any] | None,
-        limits: Limits,
-        validate_every: int | None,
-        log_every: int,
-    ) -> Summary:
-        recent = self._recent
-        number = len(batches) if isinstance(batches, Sized) else None
-        of_epoch: Iterator[Any] | None = None
-        call = Stopwatch(self.step, self.seconds)
-        lr = self.optimizer.param_groups[0]["lr"]
-
-        def ends() -> bool:
-            return self._finish_asked or limits.reached(self)
-
-        def report(validating: bool) -> None:
-            """Reports the steps since the last report, and validates and saves if this is due."""
-            tick = time.perf_counter()
-            loss = self._finite(recent.mean_loss())
-            recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
-            values: dict[str, float] = {}
-            if validating and validation is not None:
-                self.due = True
-                values = self._validate(validation)
-                if not values:
-                    return  # stopped: the validation stays due
-                self.seconds = call.seconds()
-            progress = Progress(
-                step=self.step,
-                epoch=self.epoch + (self.batch / number if number else 0),
-                loss=loss,
-                lr=lr,
-                per_second=recent.per_second(),
-                validation=values,
-                seconds_left=limits.seconds_left(self, call, number),
-            )
-            recent.begin_anew()
-            self._write(json.dumps(progress.values()) + "\n")
-            if validating:
-                states = [*self._stateful_callbacks(), *([] if self.schedule is None else [self.schedule])]
-                with undone_by_errors(self, ("best", "due", "_best_weights"), states, self.optimizer.param_groups):
-                    self._follow(progress)
-            self._tell("on_report", progress)
-
+    def _run(self, call: Call) -> Summary:
         self._tell("on_start")
-        self.due = self.due and validation is not None
+        self.due = self.due and call.validation is not None
         if self.due and not self._stopped():
-            report(validating=True)
-        while not (self._stopped() or ends()):
-            tick = time.perf_counter()
-            if of_epoch is None:
-                of_epoch = batches_from(batches, self.epoch, self.batch)
-            group = list(islice(of_epoch, self.accumulate))
-            lr = self.optimizer.param_groups[0]["lr"]
-            if group:
-                recent.add(self._train_on(group), sum(map(weight_of, group)))
-            elif not self.batch:
-                raise ValueError(
-                    f"Trainer.fit: there is no batch in epoch {self.epoch + 1}; expected an iterable that begins anew, "
-                    "such as a list"
-                )
-            ended = not group or (number is not None and self.batch >= number)
-            if ended:
-                self.epoch, self.batch, self._carry, of_epoch = self.epoch + 1, 0, None, None
-            recent.seconds += time.perf_counter() - tick
-            self.seconds = call.seconds()
-            validating = ended if validate_every is None else bool(group) and self.step % validate_every == 0
-            self.due = validation is not None and (validating or ends())
-            if group:
-                self._tell("on_step")
-            validating = validating or ends()
-            if validating or self._stopped() or (group and self.step % log_every == 0):
-                report(validating)
-                if not validating and ends():  # a callback of the report has ended the run
-                    report(validating=True)
+            self._report(call, validating=True)
+        while not (self._stopped() or self._ends(call)):
+            self._take_step(call)
         if self._stop_asked:
             self._save()
-        finished = ends() and not self.due
-        self.seconds = call.seconds()
+        finished = self._ends(call) and not self.due
+        self.seconds = call.stopwatch.seconds()
         summary = Summary(
             step=self.step,
-            epoch=self.epoch + (self.batch / number if number else 0),
+            epoch=call.epochs(self),
             finished=finished,
-            seconds=call.taken(),
+            seconds=call.stopwatch.taken(),
             best=self.best,
             validation=self.validation,
             plot=None if self.folder is None else plot_metrics(self.folder.metrics, self.folder.plot, self.unit),
         )
         self._tell("on_end", summary)
         return summary
+
+    def _ends(self, call: Call) -> bool:
+        return self._finish_asked or call.limits.reached(self)
+
+    def _take_step(self, call: Call) -> None:
+        """Trains on the next batches, and reports if this is due."""
+        tick = time.perf_counter()
+        group = call.next_group(self)
+        call.lr = self.optimizer.param_groups[0]["lr"]
+        if group:
+            self._recent.add(self._train_on(group), sum(map(weight_of, group)))
+        ended = not group or (call.number is not None and self.batch >= call.number)
+        if ended:
+            self.epoch, self.batch, self._carry = self.epoch + 1, 0, None
+            call.begin_epoch()
+        self._recent.seconds += time.perf_counter() - tick
+        self.seconds = call.stopwatch.seconds()
+        validating = ended if call.validate_every is None else bool(group) and self.step % call.validate_every == 0
+        self.due = call.validation is not None and (validating or self._ends(call))
+        if group:
+            self._tell("on_step")
+        validating = validating or self._ends(call)
+        if validating or self._stopped() or (group and self.step % call.log_every == 0):
+            self._report(call, validating)
+            if not validating and self._ends(call):  # a callback of the report has ended the run
+                self._report(call, validating=True)
+
+    def _report(self, call: Call, validating: bool) -> None:
+        """Reports the steps since the last report, and validates and saves if this is due."""
+        recent, tick = self._recent, time.perf_counter()
+        loss = self._finite(recent.mean_loss())
+        recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
+        values: dict[str, float] = {}
+        if validating and call.validation is not None:
+            self.due = True
+            values = self._validate(call.validation)
+            if not values:
+                return  # stopped: the validation stays due
+            self.seconds = call.stopwatch.seconds()
+        progress = Progress(
+            step=self.step,
+            epoch=call.epochs(self),
+            loss=loss,
+            lr=call.lr,
+            per_second=recent.per_second(),
+            validation=values,
+            seconds_left=call.limits.seconds_left(self, call.stopwatch, call.number),
+        )
+        recent.begin_anew()
+        self._write(json.dumps(progress.values()) + "\n")
+        if validating:
+            states = [*self._stateful_callbacks(), *([] if self.schedule is None else [self.schedule])]
+            with undone_by_errors(self, ("best", "due", "_best_weights"), states, self.optimizer.param_groups):
+                self._follow(progress)
+        self._tell("on_report", progress)
 
     def _follow(self, progress: Progress) -> None:
         """What follows a validation, or takes its place if there is none: callbacks, the schedule, a checkpoint."""

@@ -380,7 +380,10 @@ class _Reader:
             case (("int" | "float" | "bool"), [value]):
                 if isinstance(value, Ref):
                     return self.graph.apply("prim.truncated", [value], {}) if name == "int" else value
-                return {"int": int, "float": float, "bool": bool}[name](value)
+                try:
+                    return {"int": int, "float": float, "bool": bool}[name](value)
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise ContentError(f"damaged: {name}() of something that is not a finite number") from error
             case (("torch.device" | "torch.warn" | "print"), _):
                 return None
             case "torch.format", _:

@@ -81,6 +81,7 @@ def serve(seed: int, numbers: Sequence[int]) -> None:
 
     whole_files()
     warnings.simplefilter("error")  # they would be lines as well
+    warnings.filterwarnings("ignore", ".*layers that are stateful in Keras")  # what a valid file may say
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:

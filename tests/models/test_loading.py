@@ -396,6 +396,8 @@ def test_arrays_of_keras_that_make_no_layer() -> None:
         LSTM.from_keras([np.ones((2, 12)), np.ones((3, 11)), np.ones(12)])
     with pytest.raises(ValueError, match=r"bias \(\(2, 12\), expected \(12,\)\)"):
         LSTM.from_keras([np.ones((2, 12)), np.ones((3, 12)), np.ones((2, 12))])
+    with pytest.raises(ValueError, match=r"misshapen: kernel \(\(2, 1, 12\), expected two dimensions\)"):
+        LSTM.from_keras({"kernel": np.ones((2, 1, 12)), "recurrent_kernel": np.ones((3, 12)), "bias": np.ones(24)})
     with pytest.raises(
         ValueError, match="'lstm': a layer with the array 'lstm/peephole', which the layers here do not"
     ):

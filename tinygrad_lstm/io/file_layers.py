@@ -177,6 +177,9 @@ def _keras_places(
     for names in layer.arrays:
         parts = {role: Part(name, weights[name]) for role, name in names.items()}
         kernels = {"weight_ih": parts["kernel"], "weight_hh": parts["recurrent_kernel"]}
+        if wrong := [part for part in kernels.values() if part.array.ndim != 2]:
+            faults.misshapen += [f"{part.name} ({part.array.shape}, expected two dimensions)" for part in wrong]
+            return
         roles = {role: Part(part.name, part.array.T, transposed=True) for role, part in kernels.items()}
         if "bias" in parts:
             name, bias = parts["bias"].name, parts["bias"].array

@@ -91,16 +91,17 @@ def built(
         except UnsupportedError:  # building it raises it again, with the reasons of all layers
             supported = False
     arrays = arrays_of(model, slots) if supported else {}
+    try:
+        loaded = Network(model, arrays).loaded(title, states).eval()
+    except UnsupportedError as error:
+        raise ContentError(f"it has layers that are not supported: {'; '.join(error.reasons)}") from error
     if stateful := ", ".join(_stateful(config)):
         warnings.warn(
             f"{printable(title)}: layers that are stateful in Keras start from zeros at each call here; model.stream() "
             f"keeps their states: {stateful}",
             stacklevel=4,  # the caller of load_model
         )
-    try:
-        return Network(model, arrays).loaded(title, states).eval()
-    except UnsupportedError as error:
-        raise ContentError(f"it has layers that are not supported: {'; '.join(error.reasons)}") from error
+    return loaded
 
 
 def _stateful(config: Any) -> Iterator[str]:

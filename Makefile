@@ -10,13 +10,14 @@ ARGS ?=
 
 VENV := .venv
 OLDEST := $(VENV)/oldest
+ADAPTERS := $(VENV)/adapters
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # The folders too: their time changes when a file is removed.
 SOURCES := $(shell find tinygrad_lstm backends models -name __pycache__ -prune -o -type d -print -o -name '*.py' -print -o -name '*.cu*' -print -o -name '*.[ch]' -print)
 
 LAB := build/lab
 
-.PHONY: help train inspect lab lab-serve test lint types test-oldest docs docs-serve fuzz sanitize coverage record pictures notebooks dist install install-test install-dev clean
+.PHONY: help train inspect lab lab-serve test lint types test-oldest test-adapters docs docs-serve fuzz sanitize coverage record pictures notebooks dist install install-test install-dev clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -54,6 +55,11 @@ types: $(VENV)/.installed-test $(VENV)/.stubs $(VENV)/.wheel  ## type checker, o
 
 test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies, with their oldest versions (part of test)
 	@test ! -e $(OLDEST)/bin/pytest || $(OLDEST)/bin/pytest tests/test_dependencies.py
+
+# The page's examples with sktime and aeon run there too. Warnings are those of these libraries.
+test-adapters: $(ADAPTERS)/.installed  ## sktime's and aeon's own checks of the estimators for them, in an environment with both
+	$(ONE_THREAD) $(ADAPTERS)/bin/pytest -rs -W ignore -k "adapters or in_order and your-data" \
+		tests/estimators/test_adapters.py tests/docs/test_pages.py $(ARGS)
 
 # The theme prints an advertisement otherwise.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
@@ -157,6 +163,11 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
 	@test ! -e $(OLDEST)/bin || { cd $(OLDEST) && bin/python -m pip --quiet --disable-pip-version-check --no-input install \
 		-r requirements.txt && bin/python -m pip --quiet install --no-deps -e $(CURDIR) && bin/python -m pip check; }
 	@test -e $(OLDEST)/bin || echo "note: without Python 3.11 or 3.12 the oldest dependencies are not tested; install one" >&2
+	@touch $@
+
+$(ADAPTERS)/.installed: pyproject.toml | $(VENV)/.made
+	$(VENV)/bin/python -m venv --clear $(ADAPTERS)
+	$(ADAPTERS)/bin/python -m pip --quiet --disable-pip-version-check --no-input install -e '.[sktime,aeon]' hypothesis pytest
 	@touch $@
 
 # For editors, and for type checkers and mkdocstrings, which are run on the checkout itself.

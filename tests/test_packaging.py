@@ -157,6 +157,8 @@ def test_metadata(built: Built) -> None:
     } <= extras
     provided = {
         "parquet",
+        "sktime",
+        "aeon",
         "tensorboard",
         "plot",
         "onnx",

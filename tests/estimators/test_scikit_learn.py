@@ -68,11 +68,26 @@ classifier.fit(np.eye(4), [0, 1, 0, 1]).predict(np.eye(4))
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("library", ["sktime", "aeon"])
+def test_an_adapter_without_its_library_says_what_to_install(library: str) -> None:
+    code = f"""
+import sys
+sys.modules[{library!r}] = None
+try:
+    import tinygrad_lstm.estimators.{library}
+except ImportError as error:
+    assert str(error).endswith("pip install 'tinygrad-lstm[{library}]'"), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_import_loads_neither_plots_nor_formats() -> None:
     code = """
 import sys
 import tinygrad_lstm.estimators
-assert not {"matplotlib", "onnx", "sklearn", "rich", "typer", "scipy"} & sys.modules.keys()
+assert not {"aeon", "matplotlib", "onnx", "rich", "scipy", "sklearn", "sktime", "typer"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

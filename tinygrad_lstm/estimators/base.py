@@ -25,7 +25,7 @@ from ..mode import no_grad
 from ..optim import Adam
 from ..random import restored_random_state
 from ..train import Trainer
-from .parameters import HasParameters
+from .parameters import HasParameters, SequenceParameters
 from .reading import sequences_of
 from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
@@ -50,7 +50,7 @@ class Lesson:
     """Attributes of the estimator once it is fitted."""
 
 
-class SequenceEstimator(HasParameters, ABC):
+class SequenceEstimator(HasParameters, SequenceParameters, ABC):
     """A recurrent network with a linear layer on its last state, and how it is trained."""
 
     KIND: str
@@ -68,38 +68,6 @@ class SequenceEstimator(HasParameters, ABC):
     """The losses of each epoch."""
     _columns: int | None
     _optimizer_state: dict[str, Any] | None
-
-    def __init__(
-        self,
-        cell: str = "lstm",
-        hidden_size: int = 64,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        lr: float = 1e-2,
-        batch_size: int = 32,
-        epochs: int = 50,
-        patience: int = 10,
-        validation: float | None = 0.1,
-        standardize: bool = True,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.cell = cell
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.lr = lr
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.patience = patience
-        self.validation = validation
-        self.standardize = standardize
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     # -- what a classifier and a regressor do differently --------------------------------------------------------------
 

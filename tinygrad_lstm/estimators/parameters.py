@@ -3,7 +3,44 @@
 from inspect import signature
 from typing import Any, Self
 
-__all__ = ["HasParameters"]
+__all__ = ["HasParameters", "SequenceParameters"]
+
+
+class SequenceParameters:
+    """The parameters of all estimators of sequences. Their arguments are attributes of the same names."""
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        lr: float = 1e-2,
+        batch_size: int = 32,
+        epochs: int = 50,
+        patience: int = 10,
+        validation: float | None = 0.1,
+        standardize: bool = True,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.lr = lr
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.validation = validation
+        self.standardize = standardize
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        super().__init__()
 
 
 class HasParameters:

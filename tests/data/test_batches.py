@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,18 @@ def test_a_training_on_prefetched_batches_is_bit_for_bit_the_same() -> None:
 def test_a_number_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="expected number to be at least 1, got 0"):
         prefetched([1], 0)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ([], "there are no sequences; expected at least one"),
+        ([np.ones((2, 1)), np.ones(3)], r"sequence 1: the sequence has shape \(3,\); expected \(T, F\)"),
+        ([np.ones((2, 1)), np.ones((2, 2))], "sequence 1: 2 features; expected 1, as sequence 0 has"),
+        ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1: the sequence is empty; expected at least one step"),
+        ([np.ones((2, 0))], "sequence 0: the sequence has no features; expected at least one"),
+    ],
+)
+def test_sequences_of_other_shapes_are_named(sequences: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^SequenceBatches: {message}"):
+        SequenceBatches(sequences)

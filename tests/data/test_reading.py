@@ -114,9 +114,9 @@ LONG = {"id": "id", "time": "t", "target": "y"}
     ("text", "roles", "message"),
     [
         ("id,x\n1,2\n", LONG, "there is no column 'y' for target; its columns are 'id', 'x'"),
-        ("id,t,x,y\n1,0,2,a\n1,1,,a\n", LONG, "line 3, column 'x': the number is missing or NaN; fill such cells"),
-        ("id,t,x,y\n1,0,nan,a\n", LONG, "line 2, column 'x': the number is missing or NaN"),
-        ("id,t,x,y\n1,0,1e39,a\n", LONG, "line 2, column 'x': 1e\\+39 is infinite or too large for float32"),
+        ("id,t,x,y\n1,0,2,a\n1,1,,a\n", LONG, "line 3, column 'x': the number is NaN or missing; .*: fill in such"),
+        ("id,t,x,y\n1,0,nan,a\n", LONG, "line 2, column 'x': the number is NaN"),
+        ("id,t,x,y\n1,0,1e39,a\n", LONG, "line 2, column 'x': the number is infinite, or too large for float32"),
         ("id,t,x,y\n1,0,fast,a\n", LONG, "line 2, column 'x': expected a number, got 'fast'"),
         ("id,t,x,y\n1,0,2\n", LONG, "line 2 has 3 columns, and the first has 4"),
         (
@@ -136,7 +136,7 @@ LONG = {"id": "id", "time": "t", "target": "y"}
         ("id,t,x,y\n", LONG, "it has no numbers"),
         ("id,x\n1,2\n", {"id": "id", "time": "id"}, "one column is given for two of target, id and time: 'id', 'id'"),
         ("a,b,y\n1,2,0\n,,1\n", {"target": "y"}, "line 3: the sequence is empty"),
-        ("a,b,y\n,2,0\n", {"target": "y"}, "line 2, column 'a': the number is missing"),
+        ("a,b,y\n,2,0\n", {"target": "y"}, "line 2, column 'a': the number is NaN or missing"),
     ],
 )
 def test_faults_of_tables_are_one_line(text: str, roles: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_faults_of_tables_are_one_line(text: str, roles: dict[str, str], message
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"id": [1, 1], "x": [1.0, None]}, "row 1, column 'x': the number is missing"),
+        ({"id": [1, 1], "x": [1.0, None]}, "row 1, column 'x': the number is NaN or missing"),
         ({"id": [1, 1], "x": [1.0, "b"]}, "row 1, column 'x': expected a number, got 'b'"),
         ({"id": [1, None], "x": [1.0, 2.0]}, "row 1: the id is missing"),
         ({"id": [1], "x": [[1.0, 2.0]]}, "the column 'x' has shape .1, 2.; expected .1,., as 'id' has"),
@@ -221,7 +221,7 @@ def test_an_array_for_each_sequence(tmp_path: Path) -> None:
     [
         ({"a": np.ones((2, 3)), "b": np.ones((2, 2))}, "b: 2 features; expected 3, as a has"),
         ({"a": np.ones((2, 3)), "b": np.ones((0, 3))}, "b: the sequence is empty"),
-        ({"a": np.array([[1], [np.nan]])}, "a: nan at step 1 of feature 0; expected finite"),
+        ({"a": np.array([[1], [np.nan]])}, "a, step 1, feature 0: the number is NaN"),
         ({"a": np.array([["x"]])}, "the array 'a' has shape .1, 1. of <U1; expected numbers"),
         ({"x": np.ones((2, 3)), "lengths": np.array([3, 4])}, "row 1: its length is 4; expected 1 to 3"),
         ({"x": np.ones((2, 3)), "lengths": np.array([3.0, 2])}, "lengths has shape .2,. of float64; expected 2 int"),

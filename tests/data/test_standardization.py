@@ -75,9 +75,9 @@ def test_a_checkpoint_stores_it(tmp_path: Path) -> None:
 def test_faults_are_named() -> None:
     with pytest.raises(ValueError, match="no steps to fit on"):
         Standardization.fit([])
-    with pytest.raises(ValueError, match="sequence 1 has nan at step 2 of feature speed; expected finite"):
+    with pytest.raises(ValueError, match="sequence 1, step 2, feature speed: the number is NaN"):
         Standardization.fit([np.zeros((1, 1)), np.array([[0], [0], [np.nan]])], ["speed"])
-    with pytest.raises(ValueError, match=r"sequence 1 has shape \(2, 3\); expected \(T, F\) with one F"):
+    with pytest.raises(ValueError, match=r"sequence 1: 3 features; expected 1, as sequence 0 has"):
         Standardization.fit([np.zeros((1, 1)), np.zeros((2, 3))])
     fitted = Standardization.fit([np.zeros((1, 2))])
     with pytest.raises(ValueError, match=r"expected 2 features, as in the data .* got an array of shape \(4, 1\)"):

@@ -80,8 +80,8 @@ def test_series_are_not_copied() -> None:
     [
         (np.zeros(9), {"stride": 0}, "expected stride to be at least 1, got 0"),
         (np.zeros((9, 2)), {"targets": [2]}, "expected targets from 0 to 1, got 2"),
-        ([np.zeros((9, 2)), np.zeros((9, 3))], {}, "series 1 has 3 features; expected 2, as series 0 has"),
-        ([np.zeros((2, 2, 2))], {}, r"series 0 has shape \(2, 2, 2\); expected"),
+        ([np.zeros((9, 2)), np.zeros((9, 3))], {}, "series 1: 3 features; expected 2, as series 0 has"),
+        ([np.zeros((2, 2, 2))], {}, r"series 0: the sequence has shape \(2, 2, 2\); expected"),
         ([], {}, "the longest of 0 series has 0 steps; expected at least 4"),
     ],
 )

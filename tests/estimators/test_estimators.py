@@ -206,11 +206,19 @@ WITH_NAN = [*GOOD[:2], np.array([[0, 1], [2, np.nan]]), GOOD[3]]
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
-        (WITH_NAN, [0, 1, 0, 1], "X contains NaN in row 2, step 1, feature 1"),
-        ([[0, 1], [np.inf, 0]], [0, 1], "X contains infinity, .* in row 1, column 0"),
-        ([*GOOD[:3], np.ones((0, 2))], [0, 1, 0, 1], "row 3 of X is empty; expected at least one step"),
-        ([*GOOD[:3], np.ones((2, 3))], [0, 1, 0, 1], "row 3 of X has 3 features; row 0 has 2"),
-        ([*GOOD[:3], np.ones((2, 3, 4))], [0, 1, 0, 1], r"row 3 of X has shape \(2, 3, 4\); expected a sequence"),
+        (
+            WITH_NAN,
+            [0, 1, 0, 1],
+            "row 2 of X, step 1, feature 1: the number is NaN or missing; expected finite numbers",
+        ),
+        ([[0, 1], [np.inf, 0]], [0, 1], "row 1 of X, column 0: the number is infinite, or too large"),
+        ([*GOOD[:3], np.ones((0, 2))], [0, 1, 0, 1], "row 3 of X: the sequence is empty; expected at least one step"),
+        ([*GOOD[:3], np.ones((2, 3))], [0, 1, 0, 1], "row 3 of X: 3 features; expected 2, as row 0 of X has"),
+        (
+            [*GOOD[:3], np.ones((2, 3, 4))],
+            [0, 1, 0, 1],
+            r"row 3 of X: the sequence has shape \(2, 3, 4\); expected \(T, F\)",
+        ),
         ([[0, 1], ["a", 0]], [0, 1], "row 1 of X has something that is not a number"),
         ([], [], "X has no sequences; expected at least one"),
         (np.ones(4), [0, 1, 0, 1], r"X has shape \(4,\); expected a list of arrays"),
@@ -235,7 +243,7 @@ def test_invalid_data_after_training_is_named() -> None:
         classifier.score(X[:2], ["low", "new"])
     with pytest.raises(ValueError, match="X has 3 features, but SequenceClassifier is expecting 2 features"):
         classifier.predict([np.ones((2, 3))])
-    with pytest.raises(ValueError, match="y contains nan in row 1; expected finite numbers"):
+    with pytest.raises(ValueError, match="row 1 of y: the number is NaN or missing; expected finite numbers"):
         SequenceRegressor().fit(X[:2], [1.0, np.nan])
     before = classifier.predict_proba(X)
     with pytest.raises(ValueError, match="1 class"):

@@ -12,6 +12,7 @@ from tinygrad_lstm.backends.dtypes import is_real, is_time
 
 from ..io.errors import ContentError, shown
 from ..io.tables import INTEGER
+from .checking import Place, check_finite, narrowed
 
 __all__ = ["LabelledSequences", "sequences_of_table"]
 
@@ -77,7 +78,7 @@ def sequences_of_table(
             ["value"],
             [row_name(number) for number in range(len(values))],
         )
-    _check_present(values, features, row_name)
+    check_finite(values, _in_table(row_name, features))
     ids, groups = _groups(None if id is None else arrays[id], len(values), row_name)
     times = None if time is None else _times(arrays[time])
     for name, rows in zip(ids, groups):
@@ -129,15 +130,7 @@ def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
                 raise ContentError(
                     f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}"
                 ) from error
-    with np.errstate(over="ignore"):
-        narrow: HostArray = wide.astype(np.float32)
-    if (infinite := np.flatnonzero(np.isinf(narrow))).size:
-        row = int(infinite[0])
-        raise ContentError(
-            f"{row_name(row)}, column {shown(name)}: {wide[row]} is infinite or too large for float32; expected finite "
-            "numbers"
-        )
-    return narrow
+    return narrowed(wide)
 
 
 def _is_missing(value: Any) -> bool:
@@ -147,13 +140,8 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value) or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _check_present(values: HostArray, features: Sequence[str], row_name: RowName) -> None:
-    if (missing := np.argwhere(np.isnan(values))).size:
-        row, column = map(int, missing[0])
-        raise ContentError(
-            f"{row_name(row)}, column {shown(str(features[column]))}: the number is missing or NaN; fill such cells, "
-            "or remove their rows"
-        )
+def _in_table(row_name: RowName, features: Sequence[str]) -> Place:
+    return lambda row, column: f"{row_name(row)}, column {shown(str(features[column]))}"
 
 
 def _wide(row: HostArray, features: Sequence[str], name: str) -> HostArray:
@@ -162,7 +150,7 @@ def _wide(row: HostArray, features: Sequence[str], name: str) -> HostArray:
     if not steps.size:
         raise ContentError(f"{name}: the sequence is empty; expected at least one number")
     sequence = row[: steps[-1] + 1, None]
-    _check_present(sequence.T, features, lambda _: name)
+    check_finite(sequence.T, _in_table(lambda _: name, features))
     return sequence
 
 

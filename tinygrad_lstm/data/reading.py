@@ -15,6 +15,7 @@ from ..io.errors import ContentError, naming_file, shown
 from ..io.npz_file import read_npy, read_npz
 from ..io.tables import parse_table
 from ..io.wav import read_wav
+from .checking import check_finite, check_shapes, in_sequences, narrowed
 from .labelled import LabelledSequences, sequences_of_table
 
 __all__ = ["read_sequences"]
@@ -148,8 +149,7 @@ def _steps(name: str, array: HostArray) -> HostArray:
     """A sequence (T, F) of float32, from (T, F) or (T,)."""
     if not is_real(array.dtype) or array.ndim not in (1, 2):
         raise ContentError(f"{name} has shape {array.shape} of {array.dtype}; expected numbers, (T, F) or (T,)")
-    with np.errstate(over="ignore"):
-        return (array if array.ndim == 2 else array[:, None]).astype(np.float32)
+    return narrowed(array if array.ndim == 2 else array[:, None])
 
 
 def _of_folder(folder: Path) -> LabelledSequences:
@@ -188,17 +188,9 @@ def _checked(
     feature: str = "feature",
     rate: int | None = None,
 ) -> LabelledSequences:
-    """The sequences, if none is empty, of a different width, or has numbers that are not finite."""
-    width = sequences[0].shape[1]
+    """The sequences, if they are of one width, none is empty, and all numbers are finite."""
+    check_shapes(sequences, names.__getitem__, feature=feature)
+    features = [f"{feature} {number}" for number in range(sequences[0].shape[1])]
     for name, sequence in zip(names, sequences):
-        if not sequence.size:
-            raise ContentError(f"{name}: the sequence is empty; expected at least one step of at least one feature")
-        if sequence.shape[1] != width:
-            raise ContentError(f"{name}: {sequence.shape[1]} {feature}s; expected {width}, as {names[0]} has")
-        if not (finite := np.isfinite(sequence)).all():
-            step, column = map(int, np.argwhere(~finite)[0])
-            raise ContentError(
-                f"{name}: {sequence[step, column]} at step {step} of {feature} {column}; expected finite numbers, of "
-                "float32"
-            )
-    return LabelledSequences(sequences, targets, [f"{feature} {number}" for number in range(width)], names, rate)
+        check_finite(sequence, in_sequences(name, features))
+    return LabelledSequences(sequences, targets, features, names, rate)

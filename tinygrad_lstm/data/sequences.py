@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from tinygrad_lstm.backends.base import HostArray
 
+from ..io.errors import naming_file
+from .checking import check_shapes
+
 __all__ = ["SequenceBatch", "SequenceBatches", "padded"]
 
 
@@ -91,13 +94,8 @@ class SequenceBatches:
     def _check(self) -> None:
         if not self._sequences:
             raise ValueError("SequenceBatches: there are no sequences; expected at least one")
-        width = self._sequences[0].shape[1:]
-        for number, sequence in enumerate(self._sequences):
-            if sequence.ndim != 2 or not len(sequence) or sequence.shape[1:] != width:
-                raise ValueError(
-                    f"SequenceBatches: sequence {number} has shape {sequence.shape}; expected at least one step of "
-                    f"{width[0] if width else 1} features, as sequence 0 has"
-                )
+        with naming_file("SequenceBatches"):
+            check_shapes(self._sequences, "sequence {}".format)
         if self._targets is not None and len(self._targets) != len(self._sequences):
             raise ValueError(
                 f"SequenceBatches: {len(self._targets)} targets for {len(self._sequences)} sequences; expected one each"

@@ -10,6 +10,9 @@ import numpy.typing as npt
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
+from ..io.errors import naming_file
+from .checking import check_finite, check_shapes, in_sequences
+
 __all__ = ["Standardization"]
 
 Floats = npt.NDArray[np.float64]
@@ -47,18 +50,11 @@ class Standardization:
             ValueError: there is no step, the widths differ, or a number is NaN or infinite.
         """
         arrays = [np.asarray(sequence) for sequence in sequences]
-        for number, array in enumerate(arrays):
-            if array.ndim != 2 or array.shape[1:] != arrays[0].shape[1:]:
-                raise ValueError(
-                    f"Standardization: sequence {number} has shape {array.shape}; expected (T, F) with one F for all"
-                )
-            if not (finite := np.isfinite(array)).all():
-                step, feature = map(int, np.argwhere(~finite)[0])
-                name = feature if names is None else names[feature]
-                raise ValueError(
-                    f"Standardization: sequence {number} has {array[step, feature]} at step {step} of feature {name}; "
-                    "expected finite numbers: remove or fill such steps"
-                )
+        with naming_file("Standardization"):
+            check_shapes(arrays, "sequence {}".format, empty=True)
+            features = None if names is None else [f"feature {name}" for name in names]
+            for number, array in enumerate(arrays):
+                check_finite(array, in_sequences(f"sequence {number}", features))
         arrays = [array for array in arrays if len(array)]
         steps = sum(map(len, arrays))
         if not steps:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..io.errors import naming_file
+from .checking import check_shapes
 from .sequences import SequenceBatch
 
 __all__ = ["SeriesWindows"]
@@ -55,15 +57,13 @@ class SeriesWindows:
             if value < 1:
                 raise ValueError(f"SeriesWindows: expected {name} to be at least 1, got {value}")
         given = [series] if isinstance(series, np.ndarray) else list(series)
-        self._series = [_with_features(number, np.asanyarray(each)) for number, each in enumerate(given)]
+        arrays = map(np.asanyarray, given)
+        self._series = [each[:, None] if each.ndim == 1 else each for each in arrays]
         self._length, self._horizon, self._stride, self.batch_size = length, horizon, stride, batch_size
         self._shuffle, self._seed = shuffle, seed
+        with naming_file("SeriesWindows"):
+            check_shapes(self._series, "series {}".format, empty=True)
         width = self._series[0].shape[1] if self._series else 0
-        for number, each in enumerate(self._series):
-            if each.shape[1] != width:
-                raise ValueError(
-                    f"SeriesWindows: series {number} has {each.shape[1]} features; expected {width}, as series 0 has"
-                )
         self._targets = None if targets is None else list(targets)
         for target in self._targets or ():
             if not 0 <= target < width:
@@ -111,9 +111,3 @@ class SeriesWindows:
             after = self._series[series][end : end + self._horizon]
             targets.append(after if self._targets is None else after[:, self._targets])
         return SequenceBatch(np.stack(inputs, axis=1), [self._length] * len(rows), np.stack(targets), rows)
-
-
-def _with_features(number: int, series: Any) -> Any:
-    if series.ndim not in (1, 2):
-        raise ValueError(f"SeriesWindows: series {number} has shape {series.shape}; expected (T, F) or (T,)")
-    return series[:, None] if series.ndim == 1 else series

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_time
 
+from ..data.checking import check_finite, check_shapes, in_sequences, narrowed
+from ..io.errors import naming_file
 from ..printable import printable
 from .scikit_learn import conversion_warning
 
@@ -38,12 +41,12 @@ def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
     columns = len(arrays[0]) if is_table else None
     if columns == 0:
         raise ValueError(f"{caller}: X has 0 feature(s) (shape=({len(arrays)}, 0)) while a minimum of 1 is required.")
-    sequences: list[HostArray] = []
-    for row, array in enumerate(arrays):
-        numbers = _as_floats(caller, f"row {row} of X", array)
-        _check_shape(caller, row, numbers, sequences[0].shape[1] if sequences else None)
-        sequences.append(numbers if numbers.ndim == 2 else numbers[:, None])
-        _check_finite(caller, row, sequences[-1], is_table)
+    with naming_file(caller):
+        floats = [_as_floats(caller, f"row {row} of X", array) for row, array in enumerate(arrays)]
+        sequences = [array[:, None] if array.ndim == 1 else array for array in floats]
+        check_shapes(sequences, "row {} of X".format)
+        for row, sequence in enumerate(sequences):
+            check_finite(sequence, partial(_place_in_table, row) if is_table else in_sequences(f"row {row} of X"))
     return sequences, columns
 
 
@@ -80,34 +83,15 @@ def _as_floats(caller: str, what: str, array: HostArray) -> HostArray:
     if is_time(array.dtype):
         raise ValueError(f"{caller}: {what} has dates or times ({array.dtype}); expected numbers")
     try:
-        with np.errstate(over="ignore"):  # a number that is too large becomes infinity, which is refused below
-            return array.astype(np.float32)
+        return narrowed(array)
     except TypeError as error:
         raise TypeError(f"{caller}: {what}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{caller}: {what} has something that is not a number ({printable(str(error))})") from error
 
 
-def _check_shape(caller: str, row: int, array: HostArray, features: int | None) -> None:
-    """Raises ValueError if the array is not a sequence of this number of features, at least one step long."""
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{caller}: row {row} of X has shape {array.shape}; expected a sequence (T, F)")
-    if not len(array):
-        raise ValueError(f"{caller}: row {row} of X is empty; expected at least one step")
-    found = array.shape[1] if array.ndim == 2 else 1
-    if found == 0:
-        raise ValueError(f"{caller}: row {row} of X has 0 features, shape {array.shape}; expected at least one")
-    if features is not None and found != features:
-        raise ValueError(f"{caller}: row {row} of X has {found} features; row 0 has {features}")
-
-
-def _check_finite(caller: str, row: int, sequence: HostArray, is_table: bool) -> None:
-    if np.isfinite(sequence).all():
-        return
-    step, feature = np.argwhere(~np.isfinite(sequence))[0]
-    kind = "NaN" if np.isnan(sequence[step, feature]) else "infinity, or a number too large for float32"
-    place = f"column {step}" if is_table else f"step {step}, feature {feature}"
-    raise ValueError(f"{caller}: X contains {kind} in row {row}, {place}; remove or fill in such values first")
+def _place_in_table(row: int, step: int, feature: int) -> str:
+    return f"row {row} of X, column {step}"
 
 
 def column_of(caller: str, y: Any, rows: int) -> HostArray:
@@ -162,8 +146,8 @@ def numbers_of(caller: str, y: Any, rows: int) -> HostArray:
     column = column_of(caller, y, rows)
     _as_floats(caller, "y", column)
     numbers = column.astype(np.float64)
-    for row in np.flatnonzero(~np.isfinite(numbers))[:1]:
-        raise ValueError(f"{caller}: y contains {numbers[row]} in row {row}; expected finite numbers")
+    with naming_file(caller):
+        check_finite(numbers[:, None], lambda row, _: f"row {row} of y")
     return numbers
 
 

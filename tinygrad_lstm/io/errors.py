@@ -1,4 +1,4 @@
-"""Errors within a file, raised by code that does not know the file's name."""
+"""Errors within a file or in data, raised by code that does not know whose they are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ __all__ = ["ContentError", "naming_file", "shown"]
 
 
 class ContentError(Exception):
-    """Why a file cannot be read; `naming_file` makes it an error that names the file."""
+    """Why a file cannot be read, or what is wrong with data; `naming_file` makes it an error that names them."""
 
 
 @contextmanager
 def naming_file(path: str | Path) -> Iterator[None]:
-    """Turns a ContentError that is raised within it into a ValueError that names this file."""
+    """Turns a ContentError that is raised within it into a ValueError that names this file, or function."""
     try:
         yield
     except ContentError as error:

@@ -1,18 +1,16 @@
 """Signals, and readers that leave, while a command runs: what was trained is saved before anything is said."""
 
-import contextlib
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commands import COMMAND, environment, reset_signals, succeed
+from cli_signals import running, wait_for
+from commands import COMMAND, succeed
 
 from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
@@ -36,34 +34,6 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def endless(book: Path, tmp_path: Path) -> list[str]:
     """The command of a run that does not end by itself, in the folder `tmp_path`."""
     return [*COMMAND, "train", "--data", str(book), "--out", str(tmp_path), "--steps", "1000000", *TINY]
-
-
-@contextlib.contextmanager
-def running(
-    command: list[str], before: Callable[[], Any] = lambda: None, **more: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """The process of a command; how SIGINT is handled does not depend on who runs the tests."""
-
-    def prepare() -> None:
-        reset_signals()
-        before()
-
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, env=environment(), preexec_fn=prepare, text=True, **(streams | more))
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
-
-def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stdout is not None
-    while not process.stdout.readline().startswith(beginning):
-        assert process.poll() is None
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------

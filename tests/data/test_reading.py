@@ -134,7 +134,7 @@ LONG = {"id": "id", "time": "t", "target": "y"}
         ("id,t,y\n1,0,a\n", LONG, "there are no columns of features"),
         ("id,t,x,x,y\n1,0,2,2,a\n", LONG, "two columns are called 'x'"),
         ("id,t,x,y\n", LONG, "it has no numbers"),
-        ("id,x\n1,2\n", {"id": "id", "time": "id"}, "one column is given for two of target, id and time: 'id', 'id'"),
+        ("id,x\n1,2\n", {"id": "id", "time": "id"}, "the column 'id' is given for id and time; expected one of them"),
         ("a,b,y\n1,2,0\n,,1\n", {"target": "y"}, "line 3: the sequence is empty"),
         ("a,b,y\n,2,0\n", {"target": "y"}, "line 2, column 'a': the number is NaN or missing"),
     ],
@@ -240,7 +240,7 @@ def test_faults_of_arrays(arrays: dict[str, Any], message: str, tmp_path: Path) 
 def test_columns_are_of_tables(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.ones((2, 3)))
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
-    with pytest.raises(ValueError, match="id and time are for tables"):
+    with pytest.raises(ValueError, match="id, time, features and drop are for tables"):
         read_sequences(tmp_path / "a.npz", id="id")
     with pytest.raises(ValueError, match="there is no array 'label' for target; it has 'x'"):
         read_sequences(tmp_path / "a.npz", target="label")

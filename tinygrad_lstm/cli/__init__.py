@@ -13,7 +13,7 @@ from tinygrad_lstm.backends import threads
 
 from .. import __version__
 from ..device import set_num_threads
-from . import atlas, eval, explain, export, gradient_flow, info, inspect, run, sample, show, train
+from . import atlas, eval, explain, export, fit, gradient_flow, info, inspect, predict, run, sample, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
 from .shared import with_notes
@@ -25,7 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Trains character models on text, tries them, and looks inside; shows and runs models of other frameworks.",
+    help="Trains character models on text, and models of labelled sequences; tries them, and looks inside. Shows and "
+    "runs models of other frameworks.",
 )
 
 
@@ -50,6 +51,8 @@ def _prepare(
 app.command()(train.train)
 app.command()(sample.sample)
 app.command("eval")(eval.evaluate)
+app.command()(fit.fit)
+app.command()(predict.predict)
 app.command()(explain.explain)
 app.command("gradient-flow")(gradient_flow.gradient_flow)
 app.command()(inspect.inspect)

@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -13,10 +14,11 @@ from tinygrad_lstm.backends import compiled, threads
 from tinygrad_lstm.models import CharLM
 
 from ..data.text import Unknown, Vocabulary
-from ..device import default_device, get_device, set_num_threads
+from ..device import default_device, get_device, get_num_threads, set_num_threads
 from ..io.atomic import check_writable
 from ..io.errors import shown
 from ..train import TextCheckpoint, TrainingOptions
+from ..train.folder import next_folder
 
 __all__ = [
     "DEFAULT_OUT",
@@ -28,11 +30,13 @@ __all__ = [
     "known_text",
     "load_model",
     "model_maker",
+    "new_folder",
     "path_option",
     "program",
     "require",
     "use_threads",
     "with_notes",
+    "with_threads",
     "writable_file",
 ]
 
@@ -66,6 +70,24 @@ def writable_file(option: str, given: str) -> Path:
     return path
 
 
+@contextmanager
+def new_folder(named: Path | None, base: Path) -> Iterator[Path]:
+    """The folder of a new run: the named one, or the next free of base, base-2, ...
+
+    If it was made here, an error removes it if it is empty.
+    """
+    if named is not None:
+        yield named
+        return
+    made = next_folder(base)
+    try:
+        yield made
+    except BaseException:
+        with suppress(OSError):
+            made.rmdir()
+        raise
+
+
 def require(option: str, good: bool, expected: str, given: object) -> None:
     """Raises ValueError that names the option unless its value is good."""
     if not good:
@@ -84,6 +106,12 @@ def use_threads(number: int | None) -> None:
         set_num_threads(number)
     elif not threads.set_by_environment() and compiled.serves(np.float32):
         set_num_threads(threads.number_of_cores())
+
+
+def with_threads(device: str) -> str:
+    """A device, and the number of threads if it is the CPU, in words."""
+    number = get_num_threads()
+    return f"{device} with {number} thread{'s' * (number > 1)}" if device == "cpu" else device
 
 
 def model_maker(

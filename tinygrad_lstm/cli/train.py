@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +13,9 @@ from tinygrad_lstm.models import CharLM
 from tinygrad_lstm.models.atlas import known_cell
 
 from ..data.encoded_text import EncodedText
-from ..device import get_device, get_num_threads
+from ..device import get_device
 from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
-from ..train.folder import RunFolder, newest_folder, next_folder
+from ..train.folder import RunFolder, newest_folder
 from ..train.options import CHANGEABLE, with_only_limits
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .reporting import reporting
@@ -25,10 +25,12 @@ from .shared import (
     Threads,
     data_hint,
     model_maker,
+    new_folder,
     path_option,
     program,
     require,
     use_threads,
+    with_threads,
 )
 from .texts import Encoding, data_sources, text_of_sources
 
@@ -139,7 +141,7 @@ def train(
     summary, stop = _run(
         trainer,
         f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-        f"characters of {read}, {len(trainer.vocabulary)} different ones, on {place}{_with_threads(place)}, "
+        f"characters of {read}, {len(trainer.vocabulary)} different ones, on {with_threads(place)}, "
         f"in {trainer.out}",
     )
     _conclude(trainer, summary, text, [] if device is None else ["--device", device])
@@ -183,13 +185,8 @@ def _started(
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
     text, read = text_of_sources(sources, encoding, "" if earlier is None else earlier.vocabulary.characters)
     make_model = model_maker(device, earlier, text.vocabulary)
-    with _new_folder(out) as folder:
+    with new_folder(out, DEFAULT_OUT) as folder:
         return TextTrainer.start(make_model, text, options, folder, sources), text, read
-
-
-def _with_threads(device: str) -> str:
-    number = get_num_threads()
-    return f" with {number} thread{'s' * (number > 1)}" if device == "cpu" else ""
 
 
 @contextmanager
@@ -207,21 +204,6 @@ def _refuse_earlier_run(out: Path) -> None:
     if path.exists():
         steps = TextCheckpoint.load(path).step
         raise ValueError(f"{out}: holds a run of {steps} steps; --resume continues it, or give another --out")
-
-
-@contextmanager
-def _new_folder(named: Path | None) -> Iterator[Path]:
-    """The folder of a new run. If it was made here, an error removes it if it is empty."""
-    if named is not None:
-        yield named
-        return
-    made = next_folder(DEFAULT_OUT)
-    try:
-        yield made
-    except BaseException:
-        with suppress(OSError):
-            made.rmdir()
-        raise
 
 
 def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:

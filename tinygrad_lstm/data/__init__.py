@@ -5,7 +5,7 @@ from .batches import prefetched as prefetched
 from .encoded_text import *
 from .labelled import LabelledSequences as LabelledSequences
 from .long_lag import *
-from .reading import *
+from .reading import read_sequences as read_sequences
 from .sequences import *
 from .standardization import *
 from .text import *

@@ -1,7 +1,7 @@
 """Labelled sequences, from the columns of a table."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..io.errors import ContentError, shown
 from ..io.tables import INTEGER
 from .checking import Place, check_finite, narrowed
 
-__all__ = ["LabelledSequences", "sequences_of_table"]
+__all__ = ["LabelledSequences", "Roles", "sequences_of_table"]
 
 Rows = npt.NDArray[np.int64]
 RowName = Callable[[int], str]
@@ -40,32 +40,79 @@ class LabelledSequences:
         """The number of sequences."""
         return len(self.sequences)
 
+    def taken(self, rows: Rows) -> "LabelledSequences":
+        """The sequences at some positions."""
+        return replace(
+            self,
+            sequences=[self.sequences[row] for row in rows.tolist()],
+            targets=None if self.targets is None else self.targets[rows],
+            names=[self.names[row] for row in rows.tolist()],
+        )
 
-def sequences_of_table(
-    columns: Mapping[str, Any], target: str | None, id: str | None, time: str | None, row_name: RowName
-) -> LabelledSequences:
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of a table, as given to `read_sequences`."""
+
+    target: str | None = None
+    id: str | None = None
+    time: str | None = None
+    features: Sequence[str] | None = None
+    drop: Sequence[str] = ()
+    lenient: bool = False
+    """Whether `target` and `drop` may name columns that are not there, which is as if they were not given."""
+
+    def among(self, names: Collection[str]) -> "Roles":
+        """The roles of a table with these columns, if they are lenient without those that it does not have."""
+        if not self.lenient:
+            return self
+        target = self.target if self.target in names else None
+        return replace(self, target=target, drop=[name for name in self.drop if name in names])
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that are not features, by their roles."""
+        roles = {"target": self.target, "id": self.id, "time": self.time}
+        return {role: name for role, name in roles.items() if name is not None}
+
+    def features_of(self, names: Sequence[str]) -> list[str]:
+        """The names of the features among those of a table's columns.
+
+        Raises:
+            ContentError: a column is missing, has two roles, or there is no feature.
+        """
+        asked = [*self.named.items(), *[("features", name) for name in self.features or ()]]
+        for role, name in [*asked, *[("drop", name) for name in self.drop]]:
+            if name not in names:
+                among = ", ".join(shown(str(each)) for each in names)
+                raise ContentError(f"there is no column {shown(str(name))} for {role}; its columns are {among}"[:1000])
+        used = [name for _, name in asked]
+        if len({*used}) < len(used):
+            twice = next(name for name in used if used.count(name) > 1)
+            roles = " and ".join(role for role, name in asked if name == twice)
+            raise ContentError(f"the column {shown(twice)} is given for {roles}; expected one of them")
+        features = [name for name in names if name not in used] if self.features is None else self.features
+        features = [name for name in features if name not in self.drop]
+        if not features:
+            raise ContentError("there are no columns of features; expected at least one beside target, id and time")
+        return features
+
+
+def sequences_of_table(columns: Mapping[str, Any], roles: Roles, row_name: RowName) -> LabelledSequences:
     """The sequences of a table: a long one if `id` or `time` is given, otherwise a wide one.
 
     Args:
         columns: for each name, as many numbers or strings as there are rows; such as a DataFrame of pandas.
-        target, id, time: names of columns, as for `read_sequences`.
+        roles: names of columns.
         row_name: how messages name a row.
 
     Raises:
         ContentError: the table has a fault. It says in which row or column.
     """
-    names, arrays = list(columns), _arrays(columns)
-    roles = [("target", target), ("id", id), ("time", time)]
-    for role, name in roles:
-        if name is not None and name not in names:
-            among = ", ".join(shown(str(each)) for each in names)
-            raise ContentError(f"there is no column {shown(str(name))} for {role}; its columns are {among}"[:1000])
-    used = [name for _, name in roles if name is not None]
-    if len({*used}) < len(used):
-        raise ContentError(f"one column is given for two of target, id and time: {', '.join(map(shown, used))}")
-    features = [name for name in names if name not in used]
-    if not features:
-        raise ContentError("there are no columns of features; expected at least one beside target, id and time")
+    roles = roles.among(columns)
+    target, id, time = roles.target, roles.id, roles.time
+    arrays = _arrays(columns)
+    features = roles.features_of(list(columns))
     numbers = [_numbers(arrays[name], str(name), row_name) for name in features]
     values = np.stack(numbers, axis=1)
     if not len(values):

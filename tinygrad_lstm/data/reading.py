@@ -1,6 +1,6 @@
 """Reading labelled sequences from files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,21 @@ from ..io.npz_file import read_npy, read_npz
 from ..io.tables import parse_table
 from ..io.wav import read_wav
 from .checking import check_finite, check_shapes, in_sequences, narrowed
-from .labelled import LabelledSequences, sequences_of_table
+from .labelled import LabelledSequences, Roles, sequences_of_table
 
-__all__ = ["read_sequences"]
+__all__ = ["is_table", "read_roles", "read_sequences"]
 
 PARQUET = (".parquet", ".pq")
 
 
 def read_sequences(
-    source: str | Path | Mapping[str, Any], target: str | None = None, id: str | None = None, time: str | None = None
+    source: str | Path | Mapping[str, Any],
+    target: str | None = None,
+    id: str | None = None,
+    time: str | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
 ) -> LabelledSequences:
     """Reads sequences, and a target for each, from a table, arrays or sounds.
 
@@ -41,6 +47,9 @@ def read_sequences(
         target: the name of the column, or array, of the targets.
         id: the column that says which sequence a row belongs to. Without it, a long table is one sequence.
         time: the column of the times, in whose order the rows of a sequence must be. They are numbers or dates.
+        features: the columns of a table that are the features, in this order; by default all others. Further columns
+            are ignored, and may have text.
+        drop: columns that are ignored.
 
     Raises:
         OSError: a file is not there or cannot be read.
@@ -53,26 +62,40 @@ def read_sequences(
     >>> [sequence.tolist() for sequence in read.sequences], read.targets.tolist(), read.names
     ([[[1.0], [2.0]], [[3.0]]], ['up', 'down'], ['a', 'b'])
     """
+    return read_roles(source, Roles(target, id, time, features, drop))
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file of a path is read as a table."""
+    return path.suffix.lower() not in (".npz", ".npy") and not path.is_dir()
+
+
+def read_roles(source: str | Path | Mapping[str, Any], roles: Roles) -> LabelledSequences:
+    """What `read_sequences` returns for columns in these roles. Raises its errors."""
     if not isinstance(source, str | Path):
         with naming_file("read_sequences"):
-            return sequences_of_table(source, target, id, time, lambda row: f"row {row}")
-    path = Path(source)
+            return sequences_of_table(source, roles, lambda row: f"row {row}")
+    path, target = Path(source), roles.target
     with naming_file(path):
-        if path.suffix.lower() in (".npz", ".npy") or path.is_dir():
-            if id is not None or time is not None:
-                raise ContentError("id and time are for tables, such as .csv files")
+        if not is_table(path):
+            if roles.id is not None or roles.time is not None or roles.features is not None or roles.drop:
+                raise ContentError("id, time, features and drop are for tables, such as .csv files")
             if path.suffix.lower() == ".npz":
-                return _of_npz(path, target)
-            if target is not None:
+                return _of_npz(path, target, roles.lenient)
+            if target is not None and not roles.lenient:
                 raise ContentError(f"it has no column {shown(target)}; target is for tables and .npz files")
             return _of_folder(path) if path.is_dir() else _of_npy(path)
         if path.suffix.lower() in PARQUET:
-            return sequences_of_table(_parquet(path), target, id, time, lambda row: f"row {row}")
-        return _of_csv(path, target, id, time)
+            return sequences_of_table(_parquet(path), roles, lambda row: f"row {row}")
+        return _of_csv(path, roles)
 
 
-def _of_csv(path: Path, target: str | None, id: str | None, time: str | None) -> LabelledSequences:
-    strings = ["", *(name for name in (target, id, time) if name is not None)]
+def _of_csv(path: Path, roles: Roles) -> LabelledSequences:
+    def strings(columns: tuple[str, ...]) -> list[str]:
+        named = [name for place, name in enumerate(columns) if name or place]
+        features = roles.among(named).features_of(named) if columns else []
+        return [name for name in columns if name not in features or not name]
+
     try:
         table = parse_table(read_file(path), strings, blank=np.nan)
     except UnicodeDecodeError as error:
@@ -85,7 +108,7 @@ def _of_csv(path: Path, target: str | None, id: str | None, time: str | None) ->
             raise ContentError(f"two columns are called {shown(name)}")
         if name or place:  # pandas writes its index as a first column without a name
             columns[name] = column
-    return sequences_of_table(columns, target, id, time, lambda row: f"line {table.lines[row]}")
+    return sequences_of_table(columns, roles, lambda row: f"line {table.lines[row]}")
 
 
 def _parquet(path: Path) -> dict[str, HostArray]:
@@ -104,10 +127,10 @@ def _parquet(path: Path) -> dict[str, HostArray]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def _of_npz(path: Path, target: str | None) -> LabelledSequences:
+def _of_npz(path: Path, target: str | None, lenient: bool) -> LabelledSequences:
     arrays = dict(read_npz(path))
     name = "y" if target is None else target
-    if target is not None and target not in arrays:
+    if target is not None and target not in arrays and not lenient:
         raise ContentError(f"there is no array {shown(target)} for target; it has {', '.join(map(shown, arrays))}")
     targets = arrays.pop(name, None)
     if "x" in arrays:

@@ -26,11 +26,12 @@ from ..optim import Adam
 from ..random import restored_random_state
 from ..train import Trainer
 from .parameters import HasParameters, SequenceParameters
+from .randomness import generator_of, seed_from
 from .reading import sequences_of
 from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
 from .splitting import Rows
-from .training import NEVER, History, Recipe, trained
+from .training import NEVER, Following, History, Recipe, trained
 
 __all__ = ["Lesson", "SequenceEstimator"]
 
@@ -66,6 +67,9 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
     """Epochs of training, up to the weights that were kept."""
     history_: list[dict[str, Any]]
     """The losses of each epoch."""
+    about_: dict[str, Any]
+    """What is saved with the estimator, such as the names of its features: lists and dicts of numbers and strings. A
+    fit empties it."""
     _columns: int | None
     _optimizer_state: dict[str, Any] | None
 
@@ -112,31 +116,50 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        callbacks: Sequence[Any] = (),
+        out: str | Path | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Trains a new network.
+
+        If a callback calls `Trainer.stop`, or Ctrl-C is pressed, the best network so far is kept.
 
         Args:
             X: the sequences: a list of arrays (T_b, F), an array (N, T, F), or a table (N, T) whose rows are sequences
                 of one feature.
             y: the target of each sequence, (N,).
+            callbacks: objects with any of the methods of `tg.train.Callback`. They follow the training that finds the
+                number of epochs, in the folder "search" of `out`, then that of the final network, in "final".
+            out: a folder for checkpoints and metrics, after each epoch. `random_state` must be a seed.
+            resume: continue the training in `out`, which was of the same parameters and data. The network is bit for
+                bit that of a training that was never interrupted.
 
         Raises:
-            ValueError: a parameter, a sequence or a target is invalid; the error says which. Training has not begun.
+            ValueError: a parameter, a sequence or a target is invalid; the error says which. Or `out` has a training,
+                and `resume` is False; has none, and `resume` is True; or has one of different data or parameters.
+                Training has not begun.
             FloatingPointError: training diverged.
+            OSError: a file cannot be written.
         """
         caller = f"{type(self).__name__}.fit"
-        self._check_parameters()
+        self.check_parameters()
         sequences, columns = sequences_of(caller, X)
         lesson = self._learn(caller, y, len(sequences))
-        rng = _generator_of(self.random_state)
+        rng = generator_of(self.random_state)
         validation = self._validation_rows(caller, lesson, self.validation, rng) if self.validation else None
         recipe = Recipe(self.lr, self.batch_size, self.epochs, self.patience, bool(self.verbose))
+        following = Following.of(caller, callbacks, out, resume, self.get_params(), sequences, lesson.targets)
         with self._seeded(rng):
-            make = partial(self._made, outputs=lesson.outputs)
-            found = trained(make, self._loss_of_batch, sequences, lesson.targets, validation, recipe, seed=_seed(rng))
+            make, seed = partial(self._made, outputs=lesson.outputs), seed_from(rng)
+            found = trained(make, self._loss_of_batch, sequences, lesson.targets, validation, recipe, following, seed)
         self._to_units_of_targets(found.model, lesson.known)
         self._adopt(found.model, columns, lesson.known)
-        self.history_, self.n_iter_ = found.history, found.epochs
+        self.history_, self.n_iter_, self.about_ = found.history, found.epochs, {}
         return self
 
     def partial_fit(self, X: Any, y: Any) -> Self:
@@ -154,11 +177,11 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         caller = f"{type(self).__name__}.partial_fit"
-        self._check_parameters()
+        self.check_parameters()
         goes_on = self._is_fitted()
         sequences, columns = self._read(caller, X) if goes_on else sequences_of(caller, X)
         # Further calls with one seed have different orders.
-        rng = np.random.default_rng([_seed(_generator_of(self.random_state)), self.n_iter_ if goes_on else 0])
+        rng = np.random.default_rng([seed_from(generator_of(self.random_state)), self.n_iter_ if goes_on else 0])
         with self._seeded(rng):
             if goes_on:
                 targets = self._targets(caller, y, len(sequences))
@@ -166,12 +189,12 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 lesson = self._learn(caller, y, len(sequences), classes)
                 targets = lesson.targets
                 self._adopt(self._made(sequences, lesson.outputs), columns, lesson.known)
-                self.history_, self.n_iter_ = [], 0
+                self.history_, self.n_iter_, self.about_ = [], 0, {}
             optimizer = Adam(self.model_.parameters(), lr=self.lr)
             if self._optimizer_state is not None:
                 optimizer.load_state_dict(self._optimizer_state)
             history = History(bool(self.verbose), self.n_iter_)
-            batches = SequenceBatches(sequences, targets, self.batch_size, seed=_seed(rng))
+            batches = SequenceBatches(sequences, targets, self.batch_size, seed=seed_from(rng))
             trainer = Trainer(self.model_.train(), self._loss_of_batch, optimizer, callbacks=[history], seed=None)
             if goes_on:
                 self._to_units_of_training(self.model_, vars(self))
@@ -215,12 +238,12 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
     @contextmanager
     def _seeded(self, rng: np.random.Generator) -> Iterator[None]:
         """In a `with` block, tensors are on the device, and random numbers start from the seed."""
-        drawn = np.random.default_rng(_seed(rng))
+        drawn = np.random.default_rng(seed_from(rng))
         with default_device(get_device(self.device)), restored_random_state(dict(drawn.bit_generator.state)):
             yield
 
-    def _check_parameters(self) -> None:
-        """Raises TypeError or ValueError if a parameter is invalid."""
+    def check_parameters(self) -> None:
+        """Raises TypeError or ValueError if a parameter is invalid, as `fit` does."""
         name = type(self).__name__
         known_cell(name, self.cell)
         for parameter in ("hidden_size", "num_layers", "batch_size", "epochs", "patience"):
@@ -328,6 +351,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 "columns": self._columns,
                 "epochs": self.n_iter_,
                 "weights": dict(self.model_.state_dict()),
+                "about": self.about_,
                 **self._more_contents(),
             },
         )
@@ -339,32 +363,19 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             LookupError, TypeError, ValueError: the contents are invalid.
         """
         self.set_params(**contents["parameters"]).set_params(device=device)
-        self._check_parameters()
+        self.check_parameters()
         columns, features, weights = contents["columns"], contents["features"], contents["weights"]
         if columns is not None and (type(columns) is not int or columns < 1):
             raise ValueError(f"expected columns to be a number or None, got {columns!r:.50}")
+        if not isinstance(contents["about"], dict):
+            raise TypeError(f"expected about to be a dict, got {contents['about']!r:.50}")
         check_sizes(self.get_params(), features, weights)
         known, outputs = self._known_of(contents)
         with default_device(get_device(device)):
             model = self._network(features, outputs)
         model.load_state_dict(weights)
         self._adopt(model, columns, known)
-        self.history_, self.n_iter_ = [], int(contents["epochs"])
+        self.history_, self.n_iter_, self.about_ = [], int(contents["epochs"]), contents["about"]
 
     def __sklearn_tags__(self) -> Any:
         return tags_of(self.KIND)
-
-
-def _generator_of(random_state: Any) -> np.random.Generator:
-    """The random numbers of a seed, or of a generator, which goes on; None is a seed of its own.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31))
-    return np.random.default_rng(random_state)
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**31))

@@ -1,10 +1,12 @@
 """How an estimator's network is trained."""
 
+import hashlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,13 +14,15 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.models import ManyToOne
 
 from ..data.sequences import SequenceBatches
+from ..metrics import read_metrics
 from ..optim import Adam
 from ..optim.lr_scheduler import CosineAnnealingLR
-from ..train import EarlyStopping, Progress, Trainer
+from ..train import Checkpoint, EarlyStopping, Progress, Summary, Trainer
 from ..train.evaluation import Loss
+from ..train.folder import RunFolder
 from .splitting import Rows
 
-__all__ = ["NEVER", "History", "Recipe", "Trained", "trained"]
+__all__ = ["NEVER", "Following", "History", "Recipe", "Trained", "trained"]
 
 PATIENT_STEPS = 300
 """Early stopping waits at least for this number of steps: few sequences are few steps in an epoch."""
@@ -37,6 +41,63 @@ class Recipe:
     verbose: bool
 
 
+@dataclass(frozen=True)
+class Following:
+    """Who follows a training, and where it is kept."""
+
+    callbacks: Sequence[Any] = ()
+    search: RunFolder | None = None
+    """The folder of the training that finds the number of epochs; None keeps nothing."""
+    final: RunFolder | None = None
+    """The folder of the final network's training."""
+    about: Mapping[str, Any] | None = None
+    """What checkpoints say of the data and the parameters."""
+
+    @classmethod
+    def of(
+        cls,
+        caller: str,
+        callbacks: Sequence[Any],
+        out: str | Path | None,
+        resume: bool,
+        parameters: Mapping[str, Any],
+        sequences: Sequence[HostArray],
+        targets: HostArray,
+    ) -> Self:
+        """How a call of `fit` asks for it.
+
+        Raises:
+            ValueError: there is no seed; there is a training, and it is not to be resumed, or is of something else; or
+                there is none to resume.
+        """
+        if out is None:
+            if resume:
+                raise ValueError(f"{caller}: resume=True needs the folder of the training; give out")
+            return cls(callbacks)
+        if not isinstance(parameters["random_state"], int):
+            raise ValueError(f"{caller}: expected random_state to be a seed if out is given, got None or a generator")
+        search, final = RunFolder(Path(out, "search")), RunFolder(Path(out, "final"))
+        earlier = [folder.last for folder in (search, final) if folder.last.exists()]
+        if earlier and not resume:
+            raise ValueError(f"{caller}: {out} has a training already; give a different out, or resume=True")
+        if resume and not earlier:
+            raise ValueError(f"{caller}: {out} has no training to resume; leave out resume=True")
+        about = _about(parameters, sequences, targets)
+        for found in (Checkpoint.load(path).about for path in earlier):
+            if different := [what for what, expected in about.items() if found.get(what) != expected]:
+                raise ValueError(f"{caller}: the training in {out} is of different {' and '.join(different)}")
+        return cls(callbacks, search, final, about)
+
+
+def _about(parameters: Mapping[str, Any], sequences: Sequence[HostArray], targets: HostArray) -> dict[str, Any]:
+    """What must be the same when a training is resumed."""
+    digest = hashlib.sha256(repr([sequence.shape for sequence in sequences]).encode())
+    for array in (*sequences, targets):
+        digest.update(array.tobytes())
+    decisive = {name: value for name, value in parameters.items() if name not in ("device", "verbose")}
+    return {"parameters": decisive, "data": digest.hexdigest()}
+
+
 class History:
     """A callback that notes the losses of each epoch, and prints them if it is asked to.
 
@@ -48,8 +109,21 @@ class History:
     def __init__(self, verbose: bool, before: int = 0) -> None:
         self.epochs: list[dict[str, Any]] = []
         self.verbose, self.before = verbose, before
+        self._earlier = 0
+
+    def on_start(self, trainer: Trainer[Any]) -> None:
+        """Notes the epochs of a training that is resumed."""
+        self._earlier = len(self.epochs)
+        if trainer.step and trainer.folder is not None:
+            lines = [line for line in read_metrics(trainer.folder.metrics) if _is_epoch(line["epoch"])]
+            self.epochs += [
+                {"epoch": number, "loss": line["loss"], "validation_loss": line["validation_loss"]}
+                for number, line in enumerate(lines, 1)
+            ]
 
     def on_report(self, trainer: Trainer[Any], progress: Progress) -> None:
+        if not _is_epoch(progress.epoch):
+            return  # stopped within an epoch
         number = self.before + len(self.epochs) + 1
         self.epochs.append({"epoch": number, "loss": progress.loss, "validation_loss": progress.validation_loss})
         if self.verbose:
@@ -75,13 +149,14 @@ def trained(
     targets: HostArray,
     validation: Rows | None,
     recipe: Recipe,
+    following: Following,
     seed: int,
 ) -> Trained:
     """Trains a network on all sequences, while the learning rate falls along a cosine.
 
     The number of epochs is found first, if there is a validation part: a first network is trained without it, until its
-    loss there has not improved for `patience` epochs, and for `PATIENT_STEPS` steps. If the second training is
-    interrupted, the first network is returned.
+    loss there has not improved for `patience` epochs, and for `PATIENT_STEPS` steps. If one of the trainings is
+    interrupted or stopped, the first network is returned.
 
     Args:
         make: makes a network that is standardised by some sequences.
@@ -93,30 +168,40 @@ def trained(
         chosen = [sequences[row] for row in rows.tolist()]
         return SequenceBatches(chosen, targets[rows], recipe.batch_size, shuffle, seed=seed)
 
-    def new_trainer(rows: Rows, epochs: int, *callbacks: Any) -> Trainer[ManyToOne]:
+    def run(rows: Rows, epochs: int, folder: RunFolder | None, *callbacks: Any) -> Summary:
         model = make([sequences[row] for row in rows.tolist()])
         optimizer = Adam(model.parameters(), lr=recipe.lr)
         schedule = CosineAnnealingLR(optimizer, epochs * -(-len(rows) // recipe.batch_size))
-        trainers.append(Trainer(model, loss, optimizer, schedule, callbacks=[*callbacks, history], seed=None))
-        return trainers[-1]
+        everyone = [*callbacks, history, *following.callbacks]
+        trainers.append(
+            Trainer(model, loss, optimizer, schedule, None, everyone, folder, seed=None, about=following.about)
+        )
+        resume = folder is not None and folder.last.exists()
+        held_back = batches(validation, shuffle=False) if callbacks and validation is not None else None
+        return trainers[-1].fit(batches(rows), held_back, epochs=epochs, log_every=NEVER, resume=resume)
 
     trainers: list[Trainer[ManyToOne]] = []
-    epochs = recipe.epochs
+    epochs, finished = recipe.epochs, True
     try:
         if validation is not None:
             rest = np.setdiff1d(every, validation)
             patience = max(recipe.patience, -(-PATIENT_STEPS // len(batches(rest))))
-            first = new_trainer(rest, epochs, EarlyStopping(patience))
-            first.fit(batches(rest), batches(validation, shuffle=False), epochs=epochs, log_every=NEVER)
-            epochs = first.epoch
-        last = new_trainer(every, epochs)
-        last.fit(batches(every), epochs=epochs, log_every=NEVER)
+            finished = run(rest, epochs, following.search, EarlyStopping(patience)).finished
+            epochs = trainers[0].epoch
+        if finished:
+            finished = run(every, epochs, following.final).finished
     except KeyboardInterrupt:
         usable = [trainer for trainer in trainers if trainer.epoch]
         if not usable:
             raise
-        last = usable[0]
-        if last.best is not None:
-            last.load_best()
-        warnings.warn(f"fit: interrupted; the network of {last.epoch} epochs is kept", stacklevel=3)
-    return Trained(last.model, history.epochs, last.epoch)
+        warnings.warn(f"fit: interrupted; the network of {usable[0].epoch} epochs is kept", stacklevel=3)
+        finished = False
+    best = trainers[-1] if finished else next((trainer for trainer in trainers if trainer.epoch), trainers[0])
+    if best.best is not None:
+        best.load_best()
+    return Trained(best.model, history.epochs, best.epoch)
+
+
+def _is_epoch(epochs: float) -> bool:
+    """Whether a number of epochs, which may have a fraction, is a whole number."""
+    return epochs == int(epochs)

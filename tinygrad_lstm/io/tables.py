@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from array import array as numbers_of
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,14 +34,19 @@ class Table:
     """Whether all numbers are written as integers."""
 
 
-def parse_table(content: bytes, strings: Collection[str] = (), blank: float | None = None) -> Table:
+def parse_table(
+    content: bytes,
+    strings: Callable[[tuple[str, ...]], Collection[str]] = lambda columns: (),
+    blank: float | None = None,
+) -> Table:
     """The table of a .csv file in UTF-8.
 
     The first of comma, semicolon and tab that the first line has separates columns. Blank lines are skipped.
 
     Args:
         content: the file's bytes.
-        strings: the names of columns that are read as strings; columns of other names are numbers.
+        strings: called with the names of the columns, returns those of the columns that are read as strings; it may
+            raise a ContentError. The other columns are of numbers.
         blank: the number in an empty cell; None refuses such cells.
 
     Raises:
@@ -64,7 +69,8 @@ def parse_table(content: bytes, strings: Collection[str] = (), blank: float | No
                 width = len(cells)
                 has_names = any(_number(cell, blank) is None for cell in cells)
                 columns = tuple(cell.strip() for cell in cells) if has_names else ()
-                as_strings = {place: [] for place, name in enumerate(columns) if name in strings}
+                of_strings = strings(columns)
+                as_strings = {place: [] for place, name in enumerate(columns) if name in of_strings}
                 as_numbers = [place for place in range(width) if place not in as_strings]
                 if has_names:
                     continue

@@ -1,0 +1,156 @@
+"""`tinygrad-lstm fit`."""
+
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..device import get_device
+from ..estimators import SequenceClassifier, SequenceRegressor
+from .fit_parts import Parts, parts_of
+from .fit_progress import following
+from .fit_results import MODEL, write_results
+from .interruption import Stop, say
+from .labelled import DataFile, roles_to_fit
+from .shared import Device, Threads, new_folder, path_option, program, require, use_threads, with_threads
+
+__all__ = ["fit"]
+
+FIT_OUT = Path("runs/fit")
+"""The folder of the first fit without --out; the next ones are fit-2, fit-3, ..."""
+
+
+def fit(
+    task: Annotated[
+        Literal["classify", "regress"],
+        typer.Argument(help="Learn a class for each sequence, or a number.", metavar="classify|regress"),
+    ],
+    data: DataFile,
+    target: Annotated[
+        str | None, typer.Option(help="The column to be predicted; of an .npz file the array, by default y.")
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option(help="The column that says which sequence a row belongs to: the table is long.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The column of the times; the rows of a sequence must be in its order.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="The columns to learn from, as in x,y,z.  [default: all others]", metavar="NAMES"),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column that is left out; may be repeated.", metavar="NAME")
+    ] = None,
+    test: Annotated[
+        str,
+        typer.Option(
+            help="What the model is tested on: a share of the sequences, drawn at random, of each class alike; or a "
+            "file like DATA; 0 for no test.",
+            metavar="SHARE|FILE",
+        ),
+    ] = "0.2",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The folder for the model and its page.  [default: the next free of {FIT_OUT}, {FIT_OUT}-2, ...]",
+            metavar="DIR",
+        ),
+    ] = None,
+    cell: Annotated[str, typer.Option(help="The recurrent cell; the command atlas lists all.")] = "lstm",
+    hidden: Annotated[int, typer.Option("--hidden", "--hidden-size", help="Size of the hidden state.")] = 64,
+    layers: Annotated[int, typer.Option("--layers", "--num-layers", help="Recurrent layers.")] = 1,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read in both directions.")] = False,
+    dropout: Annotated[float, typer.Option(help="Probability of dropout in training.")] = 0.0,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-2,
+    batch: Annotated[int, typer.Option("--batch", "--batch-size", help="Sequences in a batch.")] = 32,
+    epochs: Annotated[int, typer.Option(help="The largest number of epochs.")] = 50,
+    patience: Annotated[
+        int, typer.Option(help="End the search after this many epochs without a lower validation loss.")
+    ] = 10,
+    validation: Annotated[
+        float, typer.Option(help="The share of the training part that finds the number of epochs; 0 for none.")
+    ] = 0.1,
+    standardize: Annotated[
+        bool, typer.Option("--standardize/--as-is", help="Standardise the features, as they are in the training part.")
+    ] = True,
+    device: Device = None,
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers, and of the parts of the data.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the fit in --out, with the same data and options.")
+    ] = False,
+) -> None:
+    """Learn a class or a number for each sequence of a table.
+
+    Tests the model on sequences that it has not seen, and writes it with a page of the results, and pages of right and
+    wrong predictions. Ctrl-C, SIGTERM and SIGHUP keep the best model so far.
+    """
+    make = SequenceClassifier if task == "classify" else SequenceRegressor
+    estimator = make(
+        cell=cell,
+        hidden_size=hidden,
+        num_layers=layers,
+        bidirectional=bidirectional,
+        dropout=dropout,
+        lr=lr,
+        batch_size=batch,
+        epochs=epochs,
+        patience=patience,
+        validation=validation,
+        standardize=standardize,
+        device=device,
+        random_state=seed,
+    )
+    require("--seed", seed >= 0, "at least 0", seed)
+    estimator.check_parameters()
+    use_threads(threads)
+    place = str(get_device(device))
+    folder = None if out is None else _checked_folder(path_option("--out", out), resume)
+    require("--resume", folder is not None or not resume, "--out with it", "none")
+    path = path_option("DATA", data)
+    roles = roles_to_fit(path, target, id, time, features, drop or ())
+    parts = parts_of(path, roles, task == "classify", test, validation, seed)
+    print(parts.described, flush=True)
+    with new_folder(folder, FIT_OUT) as made:
+        stop = _trained(estimator, parts, made, resume, place)
+    estimator.about_ = {"columns": parts.columns}
+    estimator.save(made / MODEL)
+    if stop.signal is not None or stop.failure is not None:
+        resumed = [*program(), *sys.argv[1:], *([] if out else ["--out", str(made)]), *([] if resume else ["--resume"])]
+        say(f"interrupted after {estimator.n_iter_} epochs; the best network so far is in {made / MODEL}")
+        say(f"resume with: {shlex.join(resumed)}")
+        stop.end()
+    for line in write_results(estimator, parts, made):
+        print(line)
+    print(f"predict with: {shlex.join([*program(), 'predict', str(made), f'new{path.suffix}'])}")
+
+
+def _checked_folder(folder: Path, resume: bool) -> Path:
+    """A folder that has a fit if it is to be resumed, and no other fit."""
+    has_fit = any((folder / stage / "last.safetensors").exists() for stage in ("search", "final"))
+    if has_fit and not resume:
+        raise ValueError(f"{folder}: holds a fit; --resume continues it, or give another --out")
+    if resume and not has_fit:
+        raise ValueError(f"{folder}: there is no fit to resume; leave out --resume")
+    return folder
+
+
+def _trained(
+    estimator: SequenceClassifier | SequenceRegressor, parts: Parts, folder: Path, resume: bool, place: str
+) -> Stop:
+    """Trains the estimator, and returns why the training was stopped, if it was."""
+    layers = f"{estimator.num_layers} layer{'s' * (estimator.num_layers > 1)} of {estimator.hidden_size}"
+    begun = f"{'resuming' if resume else 'training'} {estimator.cell}, {layers}, on {with_threads(place)}, in {folder}"
+    try:
+        with following(estimator.epochs) as progress:
+            print(begun, flush=True)
+            with warnings.catch_warnings(category=UserWarning, action="ignore"):  # the command says it itself
+                estimator.fit(parts.train.sequences, parts.targets, callbacks=[progress], out=folder, resume=resume)
+    except KeyboardInterrupt:
+        say("quit before the end of the first epoch; nothing is saved")
+        Stop().end()
+    return progress.stop

@@ -1,0 +1,125 @@
+"""The data of a fit: read, checked, and divided into a part to train on and a part to test on."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
+
+from ..data import LabelledSequences
+from ..data.labelled import Roles
+from ..data.reading import is_table
+from ..estimators.splitting import rows_of, rows_of_each_class
+from .labelled import (
+    check_features,
+    check_members,
+    columns_of,
+    described,
+    different_numbers_of,
+    known_labels,
+    labels_of,
+    numbers_of,
+    read,
+)
+from .shared import require
+
+__all__ = ["Parts", "parts_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of the data, with a target for each sequence."""
+
+    path: Path
+    """The file."""
+    train: LabelledSequences
+    targets: HostArray
+    test: LabelledSequences | None
+    """None if there is no test."""
+    test_targets: HostArray
+    columns: dict[str, Any]
+    """The columns and their roles, for the model's file."""
+    described: str
+    """What was read, in a few lines."""
+
+
+def parts_of(path: Path, roles: Roles, classifies: bool, test: str, validation: float, seed: int) -> Parts:
+    """Reads a file, and the file of the test if it is one.
+
+    Args:
+        roles: the roles of its columns.
+        classifies: whether the targets are classes, of which each has its share in the test.
+        test: the share of the sequences for the test, or a file.
+        validation: the share for the validation.
+        seed: decides which sequences the test has.
+
+    Raises:
+        OSError, ValueError: a file cannot be read or has a fault, which is named with its row or column.
+    """
+    share = _share(test)
+    is_long = is_table(path) and (roles.id is not None or roles.time is not None)
+    data = read(path, roles)
+    check_features(data, path, is_long)
+    targets = labels_of(data, path) if classifies else different_numbers_of(data, path)
+    needed = ["training", *["validation"] * (validation > 0), *["the test"] * bool(share)]
+    if classifies:
+        check_members(data, targets, path, needed)
+    elif len(data) < len(needed):
+        raise ValueError(f"{path}: it has {len(data)} sequences; expected one each for {', '.join(needed)}")
+    rows = np.zeros(0, np.int64)
+    if share:
+        rows = np.sort(_drawn(targets, classifies, share, np.random.default_rng(seed)))
+        held_back, held_targets = data.taken(rows), targets[rows]
+    elif share is None:
+        held_back, held_targets = _read_test(Path(test), roles, data, targets, classifies, is_long)
+    rest = np.setdiff1d(np.arange(len(data)), rows)
+    train = data.taken(rest)
+    lines = [described(data, path), *([_classes(targets)] if classifies else [_range(targets)])]
+    if share == 0:
+        return Parts(path, train, targets[rest], None, targets[:0], columns_of(roles, data, is_long), "\n".join(lines))
+    lines.append(f"{len(train):,} sequences to train on, {len(held_back):,} to test on")
+    columns = columns_of(roles, data, is_long)
+    return Parts(path, train, targets[rest], held_back, held_targets, columns, "\n".join(lines))
+
+
+def _share(test: str) -> float | None:
+    """The share of --test; None if it is a file."""
+    try:
+        share = float(test)
+    except ValueError:
+        require("--test", bool(test), "a share or a file", "an empty string")
+        return None
+    require("--test", 0 <= share < 1, "a share from 0 to below 1, or a file", test)
+    return share
+
+
+def _drawn(targets: HostArray, classifies: bool, share: float, rng: np.random.Generator) -> HostArray:
+    """The rows of the test."""
+    if not classifies:
+        return rows_of("fit", len(targets), share, rng)
+    classes, codes = np.unique(targets, return_inverse=True)
+    return rows_of_each_class("fit", codes, classes, share, rng)
+
+
+def _read_test(
+    path: Path, roles: Roles, data: LabelledSequences, targets: HostArray, classifies: bool, is_long: bool
+) -> tuple[LabelledSequences, HostArray]:
+    """The sequences of the file of --test, and their targets."""
+    test = read(path, replace(roles, features=data.features) if is_long else roles)
+    if len(test.features) != len(data.features):
+        raise ValueError(
+            f"{path}: it has {len(test.features)} features; expected {len(data.features)}, as the training"
+        )
+    return test, known_labels(test, path, np.unique(targets)) if classifies else numbers_of(test, path)
+
+
+def _classes(labels: HostArray) -> str:
+    classes, counts = (each.tolist() for each in np.unique(labels, return_counts=True))
+    listed = ", ".join(f"{label} {count:,}" for label, count in list(zip(classes, counts, strict=True))[:20])
+    return f"{len(classes)} classes: {listed}{', ...' * (len(classes) > 20)}"
+
+
+def _range(numbers: HostArray) -> str:
+    return f"targets from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"

@@ -1,0 +1,110 @@
+"""The progress of a fit, as it is shown while it runs, and how a signal stops it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as ProgressBar
+
+from ..train import Progress, Summary, Trainer
+from ..train.progress import time_left
+from .interruption import Stop, leave_standard_output, stopping_at_signals
+
+__all__ = ["FitProgress", "following"]
+
+SECONDS = 2.0
+"""The least time between two lines."""
+STAGES = {"search": "finding the number of epochs", "final": "training the final network"}
+"""What the two trainings of a fit are for, by the names of their folders."""
+
+
+class FitProgress:
+    """A callback that shows both trainings of a fit: a live bar on a terminal, otherwise lines.
+
+    Args:
+        epochs: the largest number of epochs.
+        bar: the bar; None for lines.
+    """
+
+    def __init__(self, epochs: int, bar: ProgressBar | None) -> None:
+        self.epochs, self._bar = epochs, bar
+        self._task = None if bar is None else bar.add_task("", total=epochs)
+        self.stop = Stop()
+        self.trainer: Trainer[Any] | None = None
+        """The trainer that runs; None before the first begins."""
+        self._asked_to_stop = False
+        self._shown = 0.0
+
+    def ask_to_stop(self) -> None:
+        """Stops the training after its present step."""
+        self._asked_to_stop = True
+        if self.trainer is not None:
+            self.trainer.stop()
+
+    @property
+    def stage(self) -> str:
+        """Which of the two trainings runs: "search" or "final"."""
+        return self.trainer.folder.path.name if self.trainer is not None and self.trainer.folder is not None else ""
+
+    def on_start(self, trainer: Trainer[Any]) -> None:
+        if self.trainer is not None:
+            self.epochs = self.trainer.epoch or self.epochs  # what the search has found
+        self.trainer, self._shown = trainer, 0.0
+        if self._asked_to_stop:
+            trainer.stop()
+
+    def on_report(self, trainer: Trainer[Any], progress: Progress) -> None:
+        self._show(self._line(progress), progress.epoch)
+
+    def on_end(self, trainer: Trainer[Any], summary: Summary) -> None:
+        if self.stage == "search" and summary.finished and summary.best is not None:
+            self._show(f"found {trainer.epoch} epochs, validation loss {summary.best:.4f} at best", None)
+
+    def _line(self, progress: Progress) -> str:
+        validated = "" if progress.validation_loss is None else f"  validation {progress.validation_loss:.4f}"
+        left = "" if progress.seconds_left is None else f"  {time_left(progress.seconds_left)} left"
+        stage = STAGES.get(self.stage, "training")
+        return f"{stage}: epoch {progress.epoch:.0f} of {self.epochs}  loss {progress.loss:.4f}{validated}{left}"
+
+    def _show(self, line: str, epoch: float | None) -> None:
+        try:
+            self.stop.showing = True
+            try:
+                self._write(line, epoch)
+            finally:
+                self.stop.showing = False
+        except OSError as error:
+            self.stop.failure = error
+            self.ask_to_stop()
+            leave_standard_output()
+
+    def _write(self, line: str, epoch: float | None) -> None:
+        if self._bar is not None and self._task is not None:
+            if epoch is None:
+                self._bar.console.print(line, highlight=False)
+            else:
+                self._bar.update(self._task, completed=epoch, total=self.epochs, description=line)
+            return
+        now = time.monotonic()
+        if epoch is None or epoch >= self.epochs or now - self._shown >= SECONDS:
+            self._shown = now
+            print(line, flush=True)
+
+
+@contextmanager
+def following(epochs: int) -> Iterator[FitProgress]:
+    """Yields a callback that shows a fit. Within this context a signal stops it; see `stopping_at_signals`."""
+    console = Console()
+    if not console.is_terminal:
+        progress = FitProgress(epochs, None)
+        with stopping_at_signals(progress.ask_to_stop) as progress.stop:
+            yield progress
+        return
+    columns = (BarColumn(10), TextColumn("{task.description}", markup=False))
+    with ProgressBar(*columns, console=console) as bar:
+        progress = FitProgress(epochs, bar)
+        with stopping_at_signals(progress.ask_to_stop) as progress.stop:
+            yield progress

@@ -1,7 +1,8 @@
 """Damages files of every format that is read, and reads them: `python tests/fuzz_files.py --cases 100000`.
 
-Each file must give arrays, or one ValueError or OSError in a line of printable letters; never another exception, a
-crash, more than some seconds, or more than some memory. The reading is done by another process, which is watched.
+Each file must give arrays or a model, or one ValueError or OSError in a line of printable letters; never another
+exception, a crash, more than some seconds, or more than some memory. Models are called. All this is done by another
+process, which is watched.
 
 A case is told by its number and the seed alone: `--only NUMBER` reads it again, here, and `--keep FOLDER` leaves the
 files with which something went wrong. `--formats "ONNX model" Keras` reads only files of these.

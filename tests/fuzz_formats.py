@@ -5,11 +5,13 @@ import json
 import pickle
 import shutil
 import tempfile
+import time
 import wave
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -20,6 +22,7 @@ from onnx_graphs import WAYS, Graph
 
 from tinygrad_lstm.cli.arrays import read_arrays
 from tinygrad_lstm.io import load_model, load_weights
+from tinygrad_lstm.io.models.body import Step, watching
 from tinygrad_lstm.io.recognition import recognised
 from tinygrad_lstm.models import LSTM, CharLM
 from tinygrad_lstm.train import TextCheckpoint, TextTrainer, TrainingOptions
@@ -209,30 +212,50 @@ def read_tensorflow_checkpoint(path: Path) -> None:
     read_weights(path)
 
 
-def load_and_print(path: Path, source: Path) -> None:
-    """Loads a model, and prints one of sixteen, because this takes much longer: the model runs several times for it."""
+class Deadline:
+    """Watches the steps of a model, and ends it after some seconds: a damaged loop may have no end."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+
+    def before(self, step: Step, arguments: Sequence[Any]) -> None:
+        if time.monotonic() > self.until:
+            raise TimeoutError
+
+    def after(self, step: Step, result: Any) -> None:
+        pass
+
+
+def load_and_call(path: Path, source: Path) -> None:
+    """Loads a model, calls it, which may refuse the inputs with a ValueError, and prints one of sixteen.
+
+    Printing takes much longer: the model runs several times for it.
+    """
     model = load_model(path)
     if crc32(source.read_bytes()) % 16 == 0:
         repr(model)
+    refused = suppress(ValueError, TimeoutError, MemoryError)  # such as a damaged length, or one that it does not take
+    with refused, watching(Deadline(2)), np.errstate(all="ignore"):
+        model(**model.example_inputs(5, 2))
 
 
 def read_model(path: Path) -> None:
-    load_and_print(path, path)
+    load_and_call(path, path)
 
 
 def read_saved_model(path: Path) -> None:
-    load_and_print(parted(path, PARTS["tf1_*"]), path)
+    load_and_call(parted(path, PARTS["tf1_*"]), path)
 
 
 def read_tfjs(path: Path) -> None:
     folder = parted(path, ["model.json"])
     content = path.read_bytes()
     names = [name for name in PARTS["tf_tfjs_*"] if name.encode() in content]
-    load_and_print(parted(path, ["model.json", *names]) if content else folder, path)
+    load_and_call(parted(path, ["model.json", *names]) if content else folder, path)
 
 
 def read_onnx_beside(path: Path) -> None:
-    load_and_print(parted(path, BESIDE) / BESIDE[0], path)
+    load_and_call(parted(path, BESIDE) / BESIDE[0], path)
 
 
 def read_checkpoint(path: Path) -> None:

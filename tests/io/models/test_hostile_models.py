@@ -56,6 +56,13 @@ def test_weights_of_any_name_are_parameters(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(model.train()(X).numpy(), X)
 
 
+def test_a_node_that_cannot_be_computed_is_named(tmp_path: Path) -> None:
+    gather = helper.make_node("Gather", ["w", "x"], ["y"], "mine")
+    model = tg.io.load_model(saved(tmp_path / "model.onnx", [gather]))
+    with pytest.raises(ValueError, match=r"^the node 'mine' cannot be computed: .*must be integers or bool"):
+        model(X)
+
+
 def test_modules_are_nested_at_most_32_deep() -> None:
     (path,) = attribute_names(["/".join("a" * 100)]).values()
     assert path == ".".join("a" * 32 + "_")[:-1] + "_".join("a" * 68)

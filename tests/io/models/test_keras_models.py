@@ -89,6 +89,42 @@ def test_settings_that_are_not_supported(tmp_path: Path, config: Config, words: 
         assert words in refusal(tmp_path, sequential(one), dict(WEIGHTS))
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "words"),
+    [
+        ("Reshape", {"target_shape": "x"}, "settings of the wrong type: target_shape='x'"),
+        ("Reshape", {"target_shape": [1, "x"]}, "settings of the wrong type: target_shape="),
+        ("MaxPooling1D", {"pool_size": {"a": 2}}, "settings of the wrong type: pool_size="),
+        ("MaxPooling1D", {"pool_size": [2, 2]}, "2 integers, (2, 2), for 1 dimensions"),
+        ("Dropout", {"rate": [0.5]}, "settings of the wrong type: rate='[0.5]'"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused(tmp_path: Path, kind: str, config: Config, words: str) -> None:
+    message = refusal(tmp_path, sequential(layer(kind, name="mine", **config)))
+    assert "the layer 'mine' has" in message and words in message
+
+
+def test_layers_of_two_directions_return_the_same(tmp_path: Path) -> None:
+    one, two = (layer("LSTM", name="l", units=2, return_state=state, go_backwards=state) for state in (False, True))
+    both = layer("Bidirectional", name="mine", layer=one, backward_layer=two)
+    assert "(its two layers differ in return_state)" in refusal(tmp_path, sequential(both))
+
+
+@pytest.mark.parametrize("call", [node(tensor("x"), mask=tensor("x")), node(), node(tensor("x"), tensor("x"))])
+def test_calls_with_arguments_that_a_layer_does_not_take_are_refused(tmp_path: Path, call: Config) -> None:
+    config = functional([source("x", 3), called("MaxPooling1D", "mine", call)], [["mine", 0, 0]])
+    assert "the layer 'mine' has invalid settings or arrays" in refusal(tmp_path, config)
+
+
+def test_a_layer_that_cannot_be_computed_is_named(tmp_path: Path) -> None:
+    """A list of tensors, for a layer of one."""
+    both = node([tensor("x"), tensor("x")])
+    reshape = called("Reshape", "mine", both, target_shape=[3])
+    found = loaded(tmp_path, functional([source("x", 3), reshape], [["mine", 0, 0]]))
+    with pytest.raises(ValueError, match=r"^the layer 'mine' cannot be computed: "):
+        found(np.ones((2, 3), "f4"))
+
+
 def test_a_user_defined_model_is_refused(tmp_path: Path) -> None:
     assert "its model's class, 'Mine', is user-defined" in refusal(tmp_path, layer("Mine", name="m"))
     assert "weights and no model" in refusal(tmp_path, "null", dict(WEIGHTS))

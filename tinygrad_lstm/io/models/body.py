@@ -71,7 +71,11 @@ class Body:
         return self.run(dict(zip(self.inputs, given, strict=True)))
 
     def run(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The outputs, given the inputs by name; values that are not inputs are ignored."""
+        """The outputs, given the inputs by name; values that are not inputs are ignored.
+
+        Raises:
+            ValueError: a step cannot be computed, as the file or the values of the inputs are wrong; it names the step.
+        """
         values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
         dtype = _COMPUTED_IN.get()
         if seen is not None and not self.steps:
@@ -84,6 +88,8 @@ class Body:
                 if seen is not None:
                     seen.before(step, arguments)
                 result = step.function(*arguments)
+            except _UNFIT as error:
+                raise ValueError(f"{step.origin or step.op} cannot be computed: {error}") from error
             except Exception as error:
                 error.add_note(f"in {step.origin or step.op}")
                 raise
@@ -99,6 +105,11 @@ class Body:
             for name in unused:
                 del values[name]
         return tuple([values[name] for name in self.outputs])
+
+
+_UNFIT = (TypeError, LookupError, AttributeError, ArithmeticError)
+"""What functions raise for arguments that they do not take, except ValueErrors. A file may have any step with any
+arguments, and not all of these are known before it runs."""
 
 
 def captured(*bodies: Body) -> tuple[str, ...]:

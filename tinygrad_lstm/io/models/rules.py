@@ -49,6 +49,7 @@ from ...ops import stack
 from ...tracing.lengths import Derived
 from ..errors import ContentError, shown
 from ..onnx.tensors import dtype_of
+from .annotations import is_of
 from .body import plain_array
 
 __all__ = [
@@ -154,7 +155,7 @@ class Rule:
         """
         if unknown := given.keys() - self.attributes.keys():
             raise ContentError(f"unknown attributes {', '.join(sorted(map(shown, unknown)))}")
-        if wrong := [name for name, value in given.items() if not _is_of(value, self.types[name])]:
+        if wrong := [name for name, value in given.items() if not is_of(value, self.types[name])]:
             raise ContentError(f"attributes of the wrong type: {', '.join(map(shown, sorted(wrong)))}")
         attributes = {**self.attributes, **given}
         if missing := [name for name, value in attributes.items() if value is inspect.Parameter.empty]:
@@ -219,17 +220,6 @@ def rule(
         return function
 
     return register
-
-
-def _is_of(value: Any, hint: Any) -> bool:
-    """Whether an attribute is of an annotated type."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_of(value, each) for each in typing.get_args(hint))
-    if typing.get_origin(hint) is list:
-        return isinstance(value, list) and all(_is_of(each, *typing.get_args(hint)) for each in value)
-    if hint == np.dtype[Any]:
-        return isinstance(value, int)
-    return hint is Any or isinstance(value, (int, float) if hint is float else typing.get_origin(hint) or hint)
 
 
 def _conversion(hint: Any) -> str:

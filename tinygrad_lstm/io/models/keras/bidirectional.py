@@ -20,6 +20,10 @@ from .spec import Slot, Spec
 __all__: list[str] = []
 
 
+_EQUAL = ("return_sequences", "return_state", "stateful")
+"""Settings that both layers must have, as in Keras."""
+
+
 class _Bidirectional:
     """Two layers, the second of which has different settings, or the same ones from the end."""
 
@@ -42,7 +46,11 @@ class _Bidirectional:
     def _directions(self, spec: Spec) -> tuple[Spec, Spec]:
         forward = spec.within(spec.config.get("layer"), "forward_layer")
         if spec.config.get("backward_layer") is not None:
-            return forward, spec.within(spec.config["backward_layer"], "backward_layer")
+            backward = spec.within(spec.config["backward_layer"], "backward_layer")
+            settings = forward.config, backward.config
+            if differ := [name for name in _EQUAL if len({bool(each.get(name)) for each in settings}) > 1]:
+                raise ValueError(f"its two layers differ in {', '.join(differ)}")
+            return forward, backward
         given = spec.config["layer"]
         turned = {**forward.config, "go_backwards": not forward.config.get("go_backwards", False)}
         return forward, spec.within({**given, "config": turned}, "backward_layer")

@@ -14,7 +14,7 @@ from ....nn import Conv1d, Conv2d, Module
 from ..windows import conv_transpose, same_padding
 from .core import activated, parameter
 from .functions import Function, activation_function
-from .rules import Layer, UnsupportedError, Weights, layer
+from .rules import Layer, PerDim, UnsupportedError, Weights, layer
 from .shaping import padded
 
 __all__ = ["kernel_outside_in", "padding_ends", "per_dim"]
@@ -22,9 +22,16 @@ __all__ = ["kernel_outside_in", "padding_ends", "per_dim"]
 _CONVS: dict[int, Callable[..., Module]] = {1: Conv1d, 2: Conv2d}
 
 
-def per_dim(setting: Any, dims: int) -> tuple[int, ...]:
-    """A setting for each dimension of time or space."""
-    return (setting,) * dims if isinstance(setting, int) else tuple(setting)
+def per_dim(setting: PerDim, dims: int) -> tuple[int, ...]:
+    """A setting for each dimension of time or space.
+
+    Raises:
+        ValueError: it is a list with a different number of integers.
+    """
+    sizes = (setting,) * dims if isinstance(setting, int) else tuple(setting)
+    if len(sizes) != dims:
+        raise ValueError(f"{len(sizes)} integers, {sizes}, for {dims} dimensions")
+    return sizes
 
 
 def padding_ends(
@@ -66,7 +73,7 @@ def _convolved(
     return activation(x if channels_first else x.movedim(1, -1))
 
 
-def _conv(weight: HostArray, bias: HostArray | None, groups: int, strides: Any = 1, dilation: Any = 1) -> Module:
+def _conv(weight: HostArray, bias: HostArray | None, groups: int, strides: PerDim = 1, dilation: PerDim = 1) -> Module:
     """The module of a weight (out, in / groups, *sizes)."""
     dims = weight.ndim - 2
     made = _CONVS[dims](
@@ -118,12 +125,12 @@ class Separable(Module):
 def conv(
     weights: Weights,
     *,
-    kernel_size: Any,
+    kernel_size: PerDim,
     filters: int | None = None,
-    strides: Any = 1,
+    strides: PerDim = 1,
     padding: str = "valid",
     data_format: str | None = None,
-    dilation_rate: Any = 1,
+    dilation_rate: PerDim = 1,
     groups: int = 1,
     depth_multiplier: int = 1,
     activation: Any = None,
@@ -210,12 +217,12 @@ def transposed(
     weights: Weights,
     *,
     filters: int,
-    kernel_size: Any,
-    strides: Any = 1,
+    kernel_size: PerDim,
+    strides: PerDim = 1,
     padding: str = "valid",
-    output_padding: Any = None,
+    output_padding: PerDim | None = None,
     data_format: str | None = None,
-    dilation_rate: Any = 1,
+    dilation_rate: PerDim = 1,
     groups: int = 1,
     activation: Any = None,
     use_bias: bool = True,
@@ -272,8 +279,8 @@ def locally_connected(
     weights: Weights,
     *,
     filters: int,
-    kernel_size: Any,
-    strides: Any = 1,
+    kernel_size: PerDim,
+    strides: PerDim = 1,
     padding: str = "valid",
     data_format: str | None = None,
     activation: Any = None,

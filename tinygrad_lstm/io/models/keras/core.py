@@ -204,7 +204,13 @@ def _rescaled(x: Tensor, scale: Any, offset: Any) -> Tensor:
 
 @layer("Normalization", weights=("mean if not mean", "variance if not mean", "count if not mean"))
 def normalization(
-    weights: Weights, *, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, keras: int
+    weights: Weights,
+    *,
+    axis: int | Sequence[int] | None = -1,
+    mean: Any = None,
+    variance: Any = None,
+    invert: bool = False,
+    keras: int,
 ) -> Layer:
     given = {"mean": mean, "variance": variance}
     numbers = [tensor(weights[name] if name in weights else _number(value)) for name, value in given.items()]
@@ -239,13 +245,15 @@ class Normalization(Module):
 
 
 @layer("Dropout")
-def dropout(*, rate: float, noise_shape: Any = None) -> Layer:
+def dropout(*, rate: float, noise_shape: Sequence[int | None] | None = None) -> Layer:
     module = Dropout(rate) if noise_shape is None else SharedDropout(rate, tuple(noise_shape))
     return Layer(Module.__call__, module, mask="keep")
 
 
 @layer("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
-def spatial_dropout(*, rate: float, data_format: str | None = None, noise_shape: Any = None) -> Layer:
+def spatial_dropout(
+    *, rate: float, data_format: str | None = None, noise_shape: Sequence[int | None] | None = None
+) -> Layer:
     return Layer(Module.__call__, SharedDropout(rate, None, data_format == "channels_first"), mask="keep")
 
 
@@ -301,7 +309,7 @@ class Noise(Module):
 
 
 @layer("AlphaDropout")
-def selu_dropout(*, rate: float, noise_shape: Any = None) -> Layer:
+def selu_dropout(*, rate: float, noise_shape: Sequence[int | None] | None = None) -> Layer:
     return Layer(Module.__call__, AlphaDropout(rate, None if noise_shape is None else tuple(noise_shape)), mask="keep")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,7 +243,12 @@ class _Steps:
         outputs: Sequence[str],
         op: str = "",
     ) -> None:
-        """Adds a step whose arguments have the names of values in them."""
+        """Adds a step whose arguments have the names of values in them.
+
+        Raises:
+            TypeError: the function does not take such arguments.
+        """
+        inspect.signature(function).bind(*own, *args, **kwargs)
         inputs: list[str] = []
 
         def place(name: _Name) -> _Place:

@@ -46,7 +46,7 @@ def _single(axis: Any) -> int:
 def batch_normalization(
     weights: Weights,
     *,
-    axis: Any = -1,
+    axis: int | Sequence[int] = -1,
     momentum: float = 0.99,
     epsilon: float = 1e-3,
     center: bool = True,
@@ -131,7 +131,7 @@ def _by_channel(module: Module, x: Tensor, axis: int) -> Tensor:
 def layer_normalization(
     weights: Weights,
     *,
-    axis: Any = -1,
+    axis: int | Sequence[int] = -1,
     epsilon: float = 1e-3,
     center: bool = True,
     scale: bool = True,
@@ -166,7 +166,7 @@ class AxesNorm(Module):
 
 
 @layer("RMSNormalization", weights=("scale",))
-def rms_normalization(weights: Weights, *, axis: Any = -1, epsilon: float = 1e-6) -> Layer:
+def rms_normalization(weights: Weights, *, axis: int | Sequence[int] = -1, epsilon: float = 1e-6) -> Layer:
     if _single(axis) != -1:
         raise UnsupportedError(f"the axis {axis}")
     module = RMSNorm(weights["scale"].shape, epsilon)
@@ -192,6 +192,6 @@ def group_normalization(
 
 
 @layer("UnitNormalization")
-def unit_normalization(*, axis: Any = -1) -> Layer:
+def unit_normalization(*, axis: int | Sequence[int] = -1) -> Layer:
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     return Layer(partial(normalized, axis=axes, epsilon=1e-6), mask="keep")

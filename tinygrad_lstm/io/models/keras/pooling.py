@@ -10,7 +10,7 @@ from .... import ops
 from ...._tensor import Tensor
 from ....creation import ones
 from .convolution import padding_ends, per_dim
-from .rules import Layer, UnsupportedError, layer
+from .rules import Layer, PerDim, UnsupportedError, layer
 from .shaping import padded
 
 __all__: list[str] = []
@@ -28,7 +28,7 @@ def _register(kind: str, dims: int, *names: str) -> None:
 
     @layer(*names)
     def pool(
-        *, pool_size: Any = 2, strides: Any = None, padding: str = "valid", data_format: str | None = None
+        *, pool_size: PerDim = 2, strides: PerDim | None = None, padding: str = "valid", data_format: str | None = None
     ) -> Layer:
         if padding not in ("valid", "same"):
             raise UnsupportedError(f"the padding {padding!r}")
@@ -98,13 +98,13 @@ def _mean(x: Tensor, channels_first: bool, keepdim: bool, mask: Tensor | None = 
 
 
 @layer("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D")
-def adaptive_average_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
+def adaptive_average_pooling(*, output_size: PerDim, data_format: str | None = None) -> Layer:
     function = partial(_adapted, kind="mean", size=output_size, channels_first=data_format == "channels_first")
     return Layer(function)
 
 
 @layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D")
-def adaptive_max_pooling(*, output_size: Any, data_format: str | None = None) -> Layer:
+def adaptive_max_pooling(*, output_size: PerDim, data_format: str | None = None) -> Layer:
     function = partial(_adapted, kind="max", size=output_size, channels_first=data_format == "channels_first")
     return Layer(function)
 
@@ -117,7 +117,7 @@ _ADAPTIVE: dict[tuple[str, int], Callable[..., Any]] = {
 }
 
 
-def _adapted(x: Tensor, kind: str, size: Any, channels_first: bool) -> Tensor:
+def _adapted(x: Tensor, kind: str, size: PerDim, channels_first: bool) -> Tensor:
     if not channels_first:
         x = x.movedim(-1, 1)
     dims = x.ndim - 2

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,11 +30,13 @@ from tinygrad_lstm.backends.base import HostArray
 from ....nn import Module
 from ...errors import ContentError, shown
 from ...keras.config import OF_ANY_LAYER
+from ..annotations import is_of
 from .spec import Slot, Spec
 
 __all__ = [
     "Kind",
     "Layer",
+    "PerDim",
     "UnsupportedError",
     "Weights",
     "built",
@@ -48,6 +51,9 @@ __all__ = [
 
 Weights: TypeAlias = Mapping[str, HostArray]
 """The arrays of a layer by Keras's names: kernel, bias, ..."""
+
+PerDim: TypeAlias = int | Sequence[int]
+"""A setting with one integer for each dimension of time or space, or one for all."""
 
 _NOT_TRAINED = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"}
 
@@ -122,6 +128,7 @@ class Rule:
     function: Callable[..., Layer]
     weights: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, Any] = field(default_factory=dict)
 
     def slots(self, spec: Spec) -> Iterator[Slot]:
         yield from self._slots_by_name(spec).values()
@@ -153,6 +160,9 @@ class Rule:
         ]
         if unknown:
             raise UnsupportedError(f"the settings {', '.join(map(shown, unknown[:4]))}")
+        if wrong := [name for name, value in given.items() if not self._takes(name, value)]:
+            listed = ", ".join(f"{name}={shown(str(given[name]))}" for name in wrong)
+            raise ContentError(f"the layer {shown(spec.name)} has settings of the wrong type: {listed}")
         if "keras" in self.settings:
             given["keras"] = spec.keras
         if "trainable" in self.settings:
@@ -163,6 +173,11 @@ class Rule:
             raise ContentError(f"the setting {', '.join(map(shown, missing))} is missing")
         weights = {name: arrays[slot.path] for name, slot in self._slots_by_name(spec).items()}
         return self.function(*([weights] if self.weights else []), **given)
+
+    def _takes(self, name: str, value: Any) -> bool:
+        """Whether a setting may have a value; None is for one that is not used, as `axis` beside lists of axes."""
+        hint = self.types[name]
+        return value is None or is_of(value, int if hint is bool else hint)
 
 
 def _holds(condition: str, settings: Mapping[str, Any]) -> bool:
@@ -178,7 +193,7 @@ def layer(*names: str, weights: Sequence[str] = ()) -> Callable[[Callable[..., L
     def register(function: Callable[..., Layer]) -> Callable[..., Layer]:
         parameters = inspect.signature(function).parameters.values()
         settings = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
-        register_kind(Rule(function, weights, settings), *names)
+        register_kind(Rule(function, weights, settings, typing.get_type_hints(function)), *names)
         return function
 
     return register

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 from .... import ops
 from ...._tensor import Tensor
 from ....creation import ones_like, zeros_like
 from ..windows import pad_dims
 from .operations import normalized
-from .rules import Layer, UnsupportedError, layer
+from .rules import Layer, PerDim, UnsupportedError, layer
 
 __all__ = ["channels_last", "padded"]
 
@@ -57,27 +57,33 @@ def _repeated(x: Tensor, n: int) -> Tensor:
     return x.unsqueeze(1).expand(x.shape[0], n, *x.shape[1:])
 
 
+PerEnd: TypeAlias = int | Sequence[int | Sequence[int]]
+"""A setting of layers that pad or crop: one number, or for each dimension a number or a pair."""
+
 Ends = Sequence[tuple[int, int]]
 """For each dimension of time or space, the numbers at its start and its end."""
 
 
-def _ends(setting: Any, dims: int) -> Ends:
+def _ends(setting: PerEnd, dims: int) -> Ends:
     """The ends that a setting describes: one number, or for each dimension a number or a pair."""
-    if isinstance(setting, int):
-        return [(setting, setting)] * dims
-    if dims == 1:
-        first, last = setting
-        return [(first, last)]
-    return [(each, each) if isinstance(each, int) else tuple(each) for each in setting]
+    if isinstance(setting, int) or dims == 1:
+        return [_pair(setting)] * dims
+    return [_pair(each) for each in setting]
+
+
+def _pair(setting: Any) -> tuple[int, int]:
+    """Two integers, of a setting that is both or one for both."""
+    first, last = (setting, setting) if isinstance(setting, int) else setting
+    return first, last
 
 
 @layer("Cropping1D")
-def cropping_1d(*, cropping: Any = (1, 1), data_format: str | None = None) -> Layer:
+def cropping_1d(*, cropping: PerDim = (1, 1), data_format: str | None = None) -> Layer:
     return Layer(partial(_cropped, ends=_ends(cropping, 1), first=_first(data_format)))
 
 
 @layer("Cropping2D")
-def cropping_2d(*, cropping: Any = (0, 0), data_format: str | None = None) -> Layer:
+def cropping_2d(*, cropping: PerEnd = (0, 0), data_format: str | None = None) -> Layer:
     return Layer(partial(_cropped, ends=_ends(cropping, 2), first=_first(data_format)))
 
 
@@ -92,12 +98,12 @@ def _cropped(x: Tensor, ends: Ends, first: int) -> Tensor:
 
 
 @layer("ZeroPadding1D")
-def zero_padding_1d(*, padding: Any = 1, data_format: str | None = None) -> Layer:
+def zero_padding_1d(*, padding: PerDim = 1, data_format: str | None = None) -> Layer:
     return Layer(partial(padded, ends=_ends(padding, 1), first=_first(data_format)))
 
 
 @layer("ZeroPadding2D")
-def zero_padding_2d(*, padding: Any = (1, 1), data_format: str | None = None) -> Layer:
+def zero_padding_2d(*, padding: PerEnd = (1, 1), data_format: str | None = None) -> Layer:
     return Layer(partial(padded, ends=_ends(padding, 2), first=_first(data_format)))
 
 
@@ -112,7 +118,7 @@ def up_sampling_1d(*, size: int = 2) -> Layer:
 
 
 @layer("UpSampling2D")
-def up_sampling_2d(*, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest") -> Layer:
+def up_sampling_2d(*, size: PerDim = (2, 2), data_format: str | None = None, interpolation: str = "nearest") -> Layer:
     if interpolation != "nearest":
         raise UnsupportedError(f"the interpolation {interpolation!r}")
     sizes = (size, size) if isinstance(size, int) else tuple(size)
@@ -193,9 +199,8 @@ def _joined_mask(inputs: Sequence[Tensor], masks: Sequence[Tensor | None], axis:
 
 
 @layer("Dot")
-def dot(*, axes: Any, normalize: bool = False) -> Layer:
-    pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
-    return Layer(partial(_dot, axes=pair, normalize=normalize))
+def dot(*, axes: int | Sequence[int], normalize: bool = False) -> Layer:
+    return Layer(partial(_dot, axes=_pair(axes), normalize=normalize))
 
 
 def _dot(inputs: Sequence[Tensor], axes: tuple[int, int], normalize: bool) -> Tensor:

@@ -56,7 +56,8 @@ class _Program:
         for spec in specs:
             ((kind, own),) = spec.items()
             argument = own["arg"]
-            name = argument["name"] if "name" in argument else next(iter(argument.values()), {})["name"]
+            within: Any = argument if "name" in argument else next(iter(argument.values()), {})
+            name = within["name"]
             match kind:
                 case "user_input":
                     self.values[name] = self.graph.input(name)

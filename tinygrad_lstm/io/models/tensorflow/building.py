@@ -245,6 +245,8 @@ class Builder:
             array = self._attribute(node, "value")
             if array is None:  # strings, such as the names of files
                 array = np.zeros(0, bool)
+            if not isinstance(array, np.ndarray):
+                raise ContentError(f"damaged: the constant {shown(node.name)} has no tensor as its value")
             self._bytes_left -= array.nbytes
             if self._bytes_left < 0:
                 raise ContentError("its constants take too much memory, measured by its size")

@@ -73,6 +73,19 @@ def module_of(path: Path) -> tuple[str, ...]:
     return parts if parts[0] == "tinygrad_lstm" else ("tinygrad_lstm", *parts)
 
 
+FORMATS = ("keras", "onnx", "tensorflow", "torch")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_of_models_uses_no_other_format(format: str) -> None:
+    """What several have in common is beside their folders, and in `io/models/shared/`."""
+    folder = ROOT / "tinygrad_lstm" / "io" / "models"
+    known = {module_of(path): path for path in FILES}
+    imported = {other for path in (folder / format).rglob("*.py") for other in modules_imported(path, known)}
+    others = {name for name in FORMATS for other in imported if other.is_relative_to(folder / name)} - {format}
+    assert others == ({"keras"} if format == "tensorflow" else set())  # a SavedModel may have the layers of Keras
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     known = {module_of(path): path for path in FILES}
     left = {path: modules_imported(path, known) for path in FILES}

@@ -11,7 +11,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .... import ops
 from ...._tensor import Tensor
 from ....nn import Conv1d, Conv2d, Module
-from ..windows import conv_transpose, same_padding
+from ..shared.windows import conv_transpose, same_padding
 from .core import activated, parameter
 from .functions import Function, activation_function
 from .rules import Layer, PerDim, UnsupportedError, Weights, layer

@@ -14,7 +14,7 @@ from .... import ops
 from ...._tensor import Tensor, tensor
 from ....creation import randn_like
 from ....nn import Dropout, Embedding, Linear, Module, Parameter
-from ..noise import alpha_dropout, kept
+from ..shared.noise import alpha_dropout, kept
 from .functions import Function, activation_function
 from .rules import Layer, UnsupportedError, Weights, layer
 

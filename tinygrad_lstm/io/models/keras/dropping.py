@@ -15,7 +15,7 @@ from ...._scan import scan
 from ...._tensor import Tensor
 from ....creation import zeros
 from ....observing import ShownLayer, show_step
-from ..noise import kept
+from ..shared.noise import kept
 
 __all__ = ["Dropping", "dropping_of"]
 

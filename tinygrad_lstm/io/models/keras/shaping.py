@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from .... import ops
 from ...._tensor import Tensor
 from ....creation import ones_like, zeros_like
-from ..windows import pad_dims
+from ..shared.windows import pad_dims
 from .operations import normalized
 from .rules import Layer, PerDim, UnsupportedError, layer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .... import creation, ops
 from ...._tensor import Tensor
-from ..noise import alpha_dropout, kept
+from ..shared.noise import alpha_dropout, kept
 from .aten import aten
 
 __all__: list[str] = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from .... import creation, ops
 from ...._tensor import Tensor
-from ..onnx.ops.indexing import scatter_elements
+from ..shared.indexing import scatter_elements
 from .aten import aten, reshape, select, slice_, t
 
 __all__ = ["WRITTEN_BACK", "written_back"]

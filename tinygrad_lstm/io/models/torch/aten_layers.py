@@ -11,8 +11,8 @@ from tinygrad_lstm.models.activations import ACTIVATIONS
 
 from .... import creation, ops
 from ...._tensor import Tensor
-from ..onnx.ops.pools import average_pool, max_pool
-from ..windows import conv, conv_transpose
+from ..shared.pools import average_pool, max_pool
+from ..shared.windows import conv, conv_transpose
 from .aten import aten
 
 __all__: list[str] = []

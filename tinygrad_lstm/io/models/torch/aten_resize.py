@@ -11,8 +11,8 @@ import numpy as np
 
 from .... import ops
 from ...._tensor import Tensor
-from ..onnx.ops.resize import grid_sample, resize
-from ..onnx.ops.windows import col2im
+from ..shared.resizing import grid_sample, resize
+from ..shared.windows import col2im
 from .aten import aten
 
 __all__: list[str] = []

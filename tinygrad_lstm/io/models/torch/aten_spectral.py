@@ -14,8 +14,8 @@ import numpy as np
 from .... import creation, ops
 from ...._tensor import Tensor
 from ...._tensor import tensor as make_tensor
-from ..complex import Complex
-from ..onnx.ops.spectral import dft
+from ..shared.complex import Complex
+from ..shared.spectral import dft
 from .aten import RULES, aten, dtype_of
 
 __all__: list[str] = []

@@ -17,6 +17,7 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import full_like, zeros_like
 from ...rules import Operand, Value, is_known, rule
+from ...shared.elementwise import divided
 
 __all__ = ["rule_of_tensor"]
 
@@ -94,21 +95,7 @@ for _op, _function in _OF_VALUES.items():
 # -- division and powers -----------------------------------------------------------------------------------------------
 
 
-@rule("Div", since=7)
-def div(a: Operand, b: Operand) -> Any:
-    found = a if isinstance(a, Tensor) else b
-    if isinstance(found, Tensor):
-        divide: Any = ops.div
-        return divide(a, b, rounding_mode=None if is_float(found.dtype) else "trunc")
-    quotient: Any = np.frompyfunc(_quotient, 2, 1)(a, b)
-    return np.asarray(quotient, np.asarray(a).dtype) if is_known(a, b) else quotient
-
-
-def _quotient(a: Any, b: Any) -> Any:
-    """a / b of Python's numbers: that of integers is rounded toward zero."""
-    if isinstance(a, float) or isinstance(b, float):
-        return a / b
-    return a // b if (a < 0) == (b < 0) else -(-a // b)
+rule("Div", since=7)(divided)
 
 
 @rule("Mod")

@@ -13,7 +13,7 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange
 from ...rules import rule
-from ...windows import conv
+from ...shared.windows import conv
 from .attention import heads_apart, heads_together, rotated
 from .elementwise import rule_of_tensor
 from .normalization import layer_normalization, rms_normalization

@@ -12,7 +12,7 @@ from tinygrad_lstm.backends.dtypes import checked_dtype, limits
 from ..... import ops
 from ....._tensor import Tensor
 from ...rules import rule
-from ...windows import conv
+from ...shared.windows import conv
 
 __all__ = ["along", "saturated"]
 

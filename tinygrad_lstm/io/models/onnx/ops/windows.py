@@ -3,7 +3,6 @@
 Reference: https://onnx.ai/onnx/operators/
 """
 
-import itertools
 from typing import Any
 
 from tinygrad_lstm.backends.dtypes import BOOL
@@ -12,9 +11,9 @@ from ..... import ops
 from ....._tensor import Tensor
 from .....creation import ones_like
 from ...rules import Ints, Value, rule
-from ...windows import conv, conv_transpose, pad_dims, spaced
+from ...shared.windows import col2im, conv, conv_transpose, pad_dims
 
-__all__ = ["col2im"]
+__all__: list[str] = []
 
 # -- padding -----------------------------------------------------------------------------------------------------------
 
@@ -43,6 +42,7 @@ def pad(
 
 rule("Conv")(conv)
 rule("ConvTranspose")(conv_transpose)
+rule("Col2Im")(col2im)
 
 
 @rule("CausalConvWithState")
@@ -59,35 +59,3 @@ def causal_conv_with_state(
     x = ops.pad(x, [kept, 0]) if past_state is None else ops.cat([past_state, x], 2)
     y = ops.conv1d(x, weight, bias, groups=x.shape[1])
     return (y if activation == "none" else ops.silu(y)), x[:, :, x.shape[2] - kept :]
-
-
-@rule("Col2Im")
-def col2im(
-    x: Tensor,
-    image_shape: Ints,
-    block_shape: Ints,
-    *,
-    dilations: list[int] | None = None,
-    pads: list[int] | None = None,
-    strides: list[int] | None = None,
-) -> Tensor:
-    """Adds blocks at the places of their windows."""
-    n = len(block_shape)
-    dilations, strides, pads = dilations or [1] * n, strides or [1] * n, pads or [0] * 2 * n
-    sizes = [length + pads[d] + pads[n + d] for d, length in enumerate(image_shape)]
-    counts = [
-        (size - dilation * (block - 1) - 1) // stride + 1
-        for size, dilation, block, stride in zip(sizes, dilations, block_shape, strides, strict=True)
-    ]
-    blocks = x.reshape((x.shape[0], -1, *block_shape, *counts))
-    image: Tensor | None = None
-    for place in itertools.product(*map(range, block_shape)):
-        spread = spaced(blocks[(slice(None), slice(None), *place)], strides)
-        first = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
-        widths = [
-            (start - pads[d], sizes[d] - start - spread.shape[2 + d] - pads[n + d]) for d, start in enumerate(first)
-        ]
-        part = pad_dims(spread, widths)
-        image = part if image is None else image + part
-    assert image is not None
-    return image

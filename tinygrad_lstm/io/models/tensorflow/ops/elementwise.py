@@ -15,8 +15,8 @@ from tinygrad_lstm.backends.dtypes import is_float
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange, full, linspace, ones_like, rand, randn, zeros_like
-from ...onnx.ops import elementwise as onnx_rules
 from ...rules import MOST_ON_HOST, Ints, Value, host_ints
+from ...shared.elementwise import divided
 from ..rules import rule
 
 __all__: list[str] = []
@@ -123,12 +123,12 @@ def real_div(x: Tensor, y: Tensor) -> Tensor:
 
 @rule("Div")
 def div(x: Value, y: Value) -> Any:
-    return onnx_rules.div(x, y)
+    return divided(x, y)
 
 
 @rule("TruncateDiv")
 def truncate_div(x: Value, y: Value) -> Any:
-    return onnx_rules.div(x, y)
+    return divided(x, y)
 
 
 @rule("Pow")

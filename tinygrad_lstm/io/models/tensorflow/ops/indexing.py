@@ -7,8 +7,8 @@ import numpy as np
 from ..... import ops
 from ....._tensor import Tensor
 from .....creation import arange, zeros
-from ...onnx.ops.indexing import gather
 from ...rules import Ints, Value, tensors
+from ...shared.indexing import gather
 from ..rules import rule
 
 __all__: list[str] = []

@@ -8,11 +8,11 @@ import numpy as np
 
 from ..... import ops
 from ....._tensor import Tensor
-from ...onnx.ops import shapes as onnx_rules
-from ...onnx.ops.indexing import slices
-from ...onnx.ops.shapes import broadcast, split_into, squeeze_axes
 from ...rules import Ints, Value, host_ints
-from ...windows import pad_dims
+from ...shared import shapes as shared
+from ...shared.indexing import slices
+from ...shared.shapes import broadcast, split_into
+from ...shared.windows import pad_dims
 from ..rules import rule
 
 __all__ = ["along"]
@@ -61,7 +61,7 @@ def reshape(x: Value, shape: Ints) -> Any:
 
 @rule("Squeeze")
 def squeeze(x: Value, *, squeeze_dims: list[int] | None = None) -> Any:
-    return squeeze_axes(x, axes=squeeze_dims)
+    return shared.squeeze(x, squeeze_dims)
 
 
 @rule("ExpandDims")
@@ -245,12 +245,12 @@ def batch_to_space(x: Tensor, block_shape: Ints, crops: Ints) -> Tensor:
 @rule("SpaceToDepth")
 def space_to_depth(x: Tensor, *, block_size: int, data_format: str = "NHWC") -> Tensor:
     if data_format == "NCHW":
-        return onnx_rules.space_to_depth(x, blocksize=block_size)
-    return ops.movedim(onnx_rules.space_to_depth(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)
+        return shared.space_to_depth(x, blocksize=block_size)
+    return ops.movedim(shared.space_to_depth(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)
 
 
 @rule("DepthToSpace")
 def depth_to_space(x: Tensor, *, block_size: int, data_format: str = "NHWC") -> Tensor:
     if data_format == "NCHW":
-        return onnx_rules.depth_to_space(x, blocksize=block_size)
-    return ops.movedim(onnx_rules.depth_to_space(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)
+        return shared.depth_to_space(x, blocksize=block_size)
+    return ops.movedim(shared.depth_to_space(ops.movedim(x, -1, 1), blocksize=block_size), 1, -1)

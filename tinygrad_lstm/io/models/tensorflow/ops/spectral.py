@@ -6,9 +6,9 @@ import numpy as np
 
 from ..... import ops
 from ....._tensor import Tensor, tensor
-from ...complex import Complex
-from ...onnx.ops.spectral import dft, stft
 from ...rules import Ints
+from ...shared.complex import Complex
+from ...shared.spectral import dft, stft
 from ..rules import rule
 
 __all__: list[str] = []

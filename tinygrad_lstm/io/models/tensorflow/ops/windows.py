@@ -5,10 +5,10 @@ from typing import Any
 
 from ..... import ops
 from ....._tensor import Tensor
-from ...onnx.ops.pools import average_pool, max_pool
-from ...onnx.ops.resize import resize
 from ...rules import Ints
-from ...windows import conv, conv_transpose
+from ...shared.pools import average_pool, max_pool
+from ...shared.resizing import resize
+from ...shared.windows import conv, conv_transpose
 from ..rules import rule
 from .products import fused
 

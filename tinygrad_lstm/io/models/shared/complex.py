@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ... import ops
-from ..._tensor import Tensor
+from .... import ops
+from ...._tensor import Tensor
 
 __all__ = ["Complex"]
 

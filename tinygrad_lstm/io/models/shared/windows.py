@@ -1,11 +1,13 @@
-"""Padding and convolutions, which several formats of files have; settings have ONNX's names and meaning."""
+"""Padding and convolutions; settings have ONNX's names and meaning."""
 
+import itertools
 from collections.abc import Sequence
 
-from ... import ops
-from ..._tensor import Tensor
+from .... import ops
+from ...._tensor import Tensor
+from ..rules import Ints
 
-__all__ = ["conv", "conv_transpose", "pad_dims", "same_padding", "spaced", "varies", "widths_of"]
+__all__ = ["col2im", "conv", "conv_transpose", "pad_dims", "same_padding", "spaced", "varies", "widths_of"]
 
 
 def pad_dims(
@@ -151,3 +153,34 @@ def spaced(x: Tensor, strides: Sequence[int]) -> Tensor:
             spaced = apart.reshape((*x.shape[:dim], x.shape[dim] * stride, *x.shape[dim + 1 :]))
             x = spaced[(*(slice(None),) * dim, slice(0, (x.shape[dim] - 1) * stride + 1))]
     return x
+
+
+def col2im(
+    x: Tensor,
+    image_shape: Ints,
+    block_shape: Ints,
+    *,
+    dilations: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """Adds blocks at the places of their windows."""
+    n = len(block_shape)
+    dilations, strides, pads = dilations or [1] * n, strides or [1] * n, pads or [0] * 2 * n
+    sizes = [length + pads[d] + pads[n + d] for d, length in enumerate(image_shape)]
+    counts = [
+        (size - dilation * (block - 1) - 1) // stride + 1
+        for size, dilation, block, stride in zip(sizes, dilations, block_shape, strides, strict=True)
+    ]
+    blocks = x.reshape((x.shape[0], -1, *block_shape, *counts))
+    image: Tensor | None = None
+    for place in itertools.product(*map(range, block_shape)):
+        spread = spaced(blocks[(slice(None), slice(None), *place)], strides)
+        first = [k * dilation for k, dilation in zip(place, dilations, strict=True)]
+        widths = [
+            (start - pads[d], sizes[d] - start - spread.shape[2 + d] - pads[n + d]) for d, start in enumerate(first)
+        ]
+        part = pad_dims(spread, widths)
+        image = part if image is None else image + part
+    assert image is not None
+    return image

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ... import ops
-from ..._tensor import Tensor
-from ...creation import ones
+from .... import ops
+from ...._tensor import Tensor
+from ....creation import ones
 
 __all__ = ["alpha_dropout", "kept"]
 

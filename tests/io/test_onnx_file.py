@@ -400,6 +400,23 @@ def test_arrays_in_a_file_beside_the_model(tmp_path: Path) -> None:
         assert weights[name].flags.writeable
 
 
+def test_a_model_and_its_arrays_may_be_links_to_files_of_one_folder(tmp_path: Path) -> None:
+    """As in the cache of Hugging Face."""
+    whole = helper.make_model(graph([], [numpy_helper.from_array(np.arange(3, dtype="f4"), "W")]))
+    (tmp_path / "blobs").mkdir()
+    onnx.save(whole, tmp_path / "blobs" / "model.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    links = tmp_path / "snapshots" / "x"
+    links.mkdir(parents=True)
+    (tmp_path / "blobs" / "data").rename(tmp_path / "blobs" / "b")
+    for name, blob in {"model.onnx": "model.onnx", "data": "b"}.items():
+        (links / name).symlink_to(f"../../blobs/{blob}")
+    np.testing.assert_array_equal(load_weights(links / "model.onnx")["W"], [0, 1, 2])
+    (tmp_path / "blobs" / "b").rename(tmp_path / "b")
+    (links / "data").unlink()
+    (links / "data").symlink_to("../../b")
+    assert "'data', which is not a file in the model's folder" in refusal(links / "model.onnx")
+
+
 def test_a_file_beside_the_model_is_not_read_again_and_again(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(bytes(12))
     stored = [outside("data") for _ in range(100)]

@@ -22,11 +22,15 @@ MOST_TIMES = 2
 """How many times the bytes of a data file may be read, since several arrays may share some."""
 
 
-def read_external(model: "ModelProto", folder: Path) -> int:
-    """Moves the arrays that are in other files of the folder into the model; returns the size of these files in bytes.
+def read_external(model: "ModelProto", path: Path) -> int:
+    """Moves the arrays that are in files beside the model's into the model; returns the size of these files in bytes.
+
+    As in onnxruntime, a file is within the model's folder, or within the folder to which a link at `path` leads: in the
+    cache of Hugging Face, the model and its arrays are links to files of one folder. Links to other files are refused:
+    a model of unknown origin could have the bytes of a private file as its weights.
 
     Raises:
-        ContentError: a file is missing, is not within the folder, or does not have the bytes of an array; or arrays
+        ContentError: a file is missing, is in a different folder, or does not have the bytes of an array; or arrays
             refer to more bytes than there are.
     """
     with ExitStack() as opened:
@@ -40,7 +44,7 @@ def read_external(model: "ModelProto", folder: Path) -> int:
             where = {str(each.key): str(each.value) for each in tensor.external_data}
             location = where.get("location", "")
             if location not in files:
-                files[location] = opened.enter_context(_opened(folder, location, name))
+                files[location] = opened.enter_context(_opened(path, location, name))
                 sizes[location] = os.fstat(files[location].fileno()).st_size
                 left[location] = MOST_TIMES * sizes[location]
             offset, length = _range(where, sizes[location], name)
@@ -53,10 +57,11 @@ def read_external(model: "ModelProto", folder: Path) -> int:
         return sum(sizes.values())
 
 
-def _opened(folder: Path, location: str, name: str) -> BinaryIO:
+def _opened(model: Path, location: str, name: str) -> BinaryIO:
     try:
-        path = (folder / location).resolve()
-        if not location or OUTSIDE.search(location) or not path.is_relative_to(folder.resolve()):
+        path = (model.parent / location).resolve()
+        folders = model.parent.resolve(), model.resolve().parent
+        if not location or OUTSIDE.search(location) or not any(map(path.is_relative_to, folders)):
             raise ContentError(f"the array {name} is in {shown(location)}, which is not a file in the model's folder")
         return open_file(path)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, in Python 3.12 and before

@@ -88,7 +88,7 @@ def parsed(path: Path) -> "tuple[ModelProto, int]":
     if not model.HasField("graph") or not model.opset_import:
         raise ContentError("not a whole ONNX file: it has no graph, or no version of the operators")
     check_names(model)
-    return model, len(content) + read_external(model, path.parent)
+    return model, len(content) + read_external(model, path)
 
 
 class _Contents:

@@ -3,6 +3,7 @@
 from tinygrad_lstm import _public
 
 from . import atlas as atlas
+from .by_name import network_of
 from .cells import GRUCell, LSTMCell, RNNCell
 from .language_model import CharLM
 from .many_to_one import ManyToOne
@@ -26,6 +27,7 @@ __all__ = [
     "Standardize",
     "Stream",
     "atlas",
+    "network_of",
     "stream",
 ]
 

@@ -23,13 +23,18 @@ def network_of(
     """Recurrent layers of a cell: an `LSTM`, `GRU` or `RNN`, or a `Recurrent` of any other cell.
 
     Args:
-        cell: a name in `tinygrad_lstm.models.atlas.ATLAS`.
+        cell: a name in `tinygrad_lstm.models.atlas.ATLAS`, such as "lstm", "gru" or "mgu".
+        input_size: the number of features of a step.
+        hidden_size: the number of units in a layer.
+        num_layers: the number of layers.
+        bidirectional: whether the sequences are read in both directions.
         dropout: the probability of dropout, in training, between layers.
 
     Raises:
         ValueError: the cell is unknown.
 
     >>> import tinygrad_lstm as tg
+    >>> from tinygrad_lstm.models import network_of
     >>> network_of("mgu", 3, 5, bidirectional=True)(tg.ones(7, 2, 3))[0].shape
     (7, 2, 10)
     """

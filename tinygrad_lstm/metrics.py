@@ -8,6 +8,9 @@ from .files import read_file
 
 __all__ = ["plot_lines", "plot_metrics", "read_metrics"]
 
+VALIDATION = "validation_"
+"""How the names of a validation's values begin in the lines."""
+
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, without an incomplete last line; an empty list if the file is missing.
@@ -42,7 +45,7 @@ def _is_number(value: Any) -> bool:
 
 
 def plot_metrics(metrics: str | Path, path: str | Path, unit: str = "nats a character") -> Path | None:
-    """Plots the training and validation loss of a metrics.jsonl to a PNG, which is written atomically.
+    """Plots a metrics.jsonl, as `plot_lines`.
 
     Returns:
         The path, or None if matplotlib is not installed or there are no metrics.
@@ -60,13 +63,21 @@ def plot_metrics(metrics: str | Path, path: str | Path, unit: str = "nats a char
 
 
 def plot_lines(lines: list[dict[str, Any]], path: str | Path, unit: str) -> None:
-    """Plots the losses of lines of metrics to a PNG, which is written atomically.
+    """Plots lines of metrics to a PNG, which is written atomically: the losses, and each metric of the validations.
 
     Raises:
         PlotsUnavailableError: matplotlib is not installed.
     """
-    from .inspect.plots import new_figure, plot_losses, write_figure
+    from .inspect.plots import new_figure, plot_losses, plot_validation, write_figure
 
-    figure = new_figure()
-    plot_losses({"": lines}, figure.add_subplot(), unit)
+    keys = dict.fromkeys(key for line in lines for key, value in line.items() if _is_number(value))
+    names = [key.removeprefix(VALIDATION) for key in keys if key.startswith(VALIDATION)]
+    metrics = [name for name in names if name != "loss"]
+    figure = new_figure(height=4 + 2 * len(metrics))
+    axes = figure.subplots(1 + len(metrics), sharex=True, squeeze=False, height_ratios=[2, *[1] * len(metrics)])[:, 0]
+    plot_losses({"": lines}, axes[0], unit)
+    for name, ax in zip(metrics, axes[1:]):
+        plot_validation(lines, name, ax)
+    for ax in axes:
+        ax.label_outer()
     write_figure(path, figure, dpi=120)

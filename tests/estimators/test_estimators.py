@@ -124,6 +124,18 @@ def test_it_is_saved_without_code(kind: Any, tmp_path: Path) -> None:
     assert network(x).tolist() == estimator.model_(x).tolist()
 
 
+@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
+def test_partial_fits_go_on_after_a_file_as_without_it(kind: Any, tmp_path: Path) -> None:
+    X, labels = recordings()
+    y = labels if kind is SequenceClassifier else sums(40)[1]
+    estimator = kind(**QUICK).partial_fit(X, y).partial_fit(X, y)
+    estimator.save(tmp_path / "a.safetensors")
+    again = load(tmp_path / "a.safetensors").partial_fit(X, y)
+    estimator.partial_fit(X, y)
+    assert (again.model_.output.weight == estimator.model_.output.weight).all()
+    assert (again.predict(X) == estimator.predict(X)).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -138,6 +150,8 @@ def test_it_is_saved_without_code(kind: Any, tmp_path: Path) -> None:
         {"labels_dtype": "V8"},
         {"weights": {}},
         {"epochs": None},
+        {"optimizer": {}},
+        {"optimizer": {"state": {}, "param_groups": []}},
     ],
     ids=str,
 )

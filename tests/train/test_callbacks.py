@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.train import LearningCurves, LogLines, TensorBoard, Trainer
 
 
-def make(*callbacks: Any, out: Path | None = None) -> Trainer[tg.nn.Linear]:
+def make(*callbacks: Any, out: Path | None = None, metrics: Sequence[str] = ("error",)) -> Trainer[tg.nn.Linear]:
     model = tg.nn.Linear(1, 1)
     return Trainer(
         model,
         lambda model, batch, carry: (model(batch).square().mean(), None, batch),
         tg.optim.SGD(model.parameters(), lr=0.125),
-        metrics={"error": lambda out, batch: 0.5},
+        metrics=dict.fromkeys(metrics, lambda out, batch: 0.5),
         callbacks=callbacks,
         out=out,
     )
@@ -68,3 +69,14 @@ def test_curves_are_drawn_from_the_first_step_on(tmp_path: Path) -> None:
     resumed = LearningCurves(tmp_path / "again.png")
     make(resumed, out=tmp_path / "run").fit(data, data, epochs=3, resume=True)
     assert [line["step"] for line in resumed.lines] == [2, 4, 6] and resumed.path.exists()
+
+
+def test_metrics_are_drawn_below_the_losses(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    data = [tg.zeros(1)] * 2
+    heights: list[int] = []
+    for names in ([], ["accuracy"], ["accuracy", "spread"]):
+        curves = LearningCurves(tmp_path / "curves.png")
+        make(curves, metrics=names).fit(data, data, epochs=2)
+        heights.append(int.from_bytes(curves.path.read_bytes()[20:24], "big"))
+    assert heights[0] < heights[1] < heights[2]

@@ -1,6 +1,7 @@
 """The trainer where runs end, stop, fail and are resumed at odd moments."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,34 @@ def test_a_stop_while_a_callback_ends_the_run_leaves_the_validation_due() -> Non
     trainer = make(callbacks=[At("on_step", 3, end)])
     assert not trainer.fit(DATA, DATA, steps=9).finished and trainer.due
     assert trainer.fit(DATA, DATA, steps=3).finished and trainer.best is not None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"optimizer": lambda state: {**state, "param_groups": [{**state["param_groups"][0], "eps": 0.5}]}},
+        {"callbacks": lambda callbacks: [[callbacks[0][0], {}]]},
+        {"average": lambda average: dict.fromkeys(average, "?")},
+        {"random_state": lambda state: {"bit_generator": "none"}},
+    ],
+    ids=lambda fault: next(iter(fault)),
+)
+def test_a_checkpoint_that_cannot_be_restored_changes_nothing(fault: dict[str, Any]) -> None:
+    other = make(callbacks=[EarlyStopping(patience=9)], average=0.5, plateau=True)
+    other.fit(DATA, DATA, epochs=2)
+    checkpoint = other.checkpoint()
+    damaged = replace(checkpoint, **{name: change(getattr(checkpoint, name)) for name, change in fault.items()})
+    trainer, twin = (make(callbacks=[EarlyStopping(patience=9)], average=0.5, plateau=True) for _ in range(2))
+    trainer.fit(DATA, DATA, epochs=1)
+    before = state_of(trainer)
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        trainer.restore(damaged)
+    assert state_of(trainer) == before
+    trainer.fit(DATA, DATA, epochs=3)  # as a run that has seen no other checkpoint
+    twin.fit(DATA, DATA, epochs=3)
+    assert state_of(trainer) == state_of(twin)
+
+
+def test_without_an_average_the_best_checkpoint_is_the_last_one(tmp_path: Path) -> None:
+    make(tmp_path).fit(DATA, DATA, epochs=1)
+    assert (tmp_path / "best.safetensors").read_bytes() == (tmp_path / "last.safetensors").read_bytes()

@@ -190,9 +190,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 targets = lesson.targets
                 self._adopt(self._made(sequences, lesson.outputs), columns, lesson.known)
                 self.history_, self.n_iter_, self.about_ = [], 0, {}
-            optimizer = Adam(self.model_.parameters(), lr=self.lr)
-            if self._optimizer_state is not None:
-                optimizer.load_state_dict(self._optimizer_state)
+            optimizer = self._optimizer(self.model_, self._optimizer_state)
             history = History(bool(self.verbose), self.n_iter_)
             batches = SequenceBatches(sequences, targets, self.batch_size, seed=seed_from(rng))
             trainer = Trainer(self.model_.train(), self._loss_of_batch, optimizer, callbacks=[history], seed=None)
@@ -206,6 +204,17 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         self.history_ = self.history_ + history.epochs
         self.n_iter_ += 1
         return self
+
+    def _optimizer(self, model: ManyToOne, state: Mapping[str, Any] | None) -> Adam:
+        """The optimizer of partial fits, in a state.
+
+        Raises:
+            LookupError, TypeError, ValueError: the state is not one of this optimizer and model.
+        """
+        optimizer = Adam(model.parameters(), lr=self.lr)
+        if state is not None:
+            optimizer.load_state_dict(state)
+        return optimizer
 
     def _loss_of_batch(self, model: ManyToOne, batch: SequenceBatch, carry: Any) -> tuple[Tensor, None]:
         return self._loss(model(tensor(batch.x), lengths=batch.lengths), tensor(batch.y)), None
@@ -332,7 +341,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
     def save(self, path: str | Path) -> None:
         """Writes the estimator to a .safetensors file, which has no code. `estimators.load` reads it.
 
-        `tg.io.load_model` reads its network.
+        `tg.io.load_model` reads its network. After `partial_fit` the file has the state of the optimizer as well, so
+        that further partial fits go on as if the estimator had not been saved.
 
         Raises:
             NotFittedError: `fit` was not called yet.
@@ -352,6 +362,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 "epochs": self.n_iter_,
                 "weights": dict(self.model_.state_dict()),
                 "about": self.about_,
+                "optimizer": self._optimizer_state,
                 **self._more_contents(),
             },
         )
@@ -374,7 +385,10 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         with default_device(get_device(device)):
             model = self._network(features, outputs)
         model.load_state_dict(weights)
+        optimizer_state = contents["optimizer"]
+        self._optimizer(model, optimizer_state)
         self._adopt(model, columns, known)
+        self._optimizer_state = optimizer_state
         self.history_, self.n_iter_, self.about_ = [], int(contents["epochs"]), contents["about"]
 
     def __sklearn_tags__(self) -> Any:

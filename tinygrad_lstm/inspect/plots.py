@@ -319,6 +319,25 @@ def plot_losses(
     return _finished(ax)
 
 
+def plot_validation(metrics: Sequence[Mapping[str, Any]], name: str, ax: "Axes | None" = None) -> "Axes":
+    """A value of the validations of a run, such as "accuracy", by the step.
+
+    Args:
+        metrics: the lines of the run's metrics, as `tinygrad_lstm.metrics.read_metrics` returns them.
+        name: the name of the value.
+        ax: where to draw.
+
+    Raises:
+        PlotsUnavailableError: matplotlib is not installed.
+    """
+    ax = _axes(ax)
+    known = [entry for entry in metrics if isinstance(entry.get(f"validation_{name}"), int | float)]
+    steps, values = [entry["step"] for entry in known], [entry[f"validation_{name}"] for entry in known]
+    ax.plot(steps, values, color=COLOURS[0], linestyle="--", marker=MARKERS[0], label="validation")
+    ax.set(xlabel="training step", ylabel=name)
+    return _finished(ax)
+
+
 def _labelled(flow: GradientFlow | Mapping[str, GradientFlow]) -> Iterator[tuple[str, FlowCurve]]:
     """The curves to draw, with their labels."""
     if isinstance(flow, GradientFlow):

@@ -126,7 +126,7 @@ class LogLines:
 
 
 class LearningCurves:
-    """A callback that draws the training and validation losses after each validation and at the end of `fit`.
+    """A callback that draws the losses and the metrics of the validations, after each of them and at the end of `fit`.
 
     If a run is resumed from its folder, the curves begin at its first step. It needs matplotlib, the extra `plot`;
     without it, the first drawing raises an error.

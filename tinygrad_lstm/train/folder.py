@@ -149,14 +149,17 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint, best: Checkpoint | None) -> None:
         """Saves a checkpoint of the folder's run, or of its first one, and the best one if it is new.
 
+        The best one may be the same checkpoint.
+
         Raises:
             OSError: a file cannot be written; existing files are unchanged.
         """
         if not self._text_is_kept:
             self.keep_text()
+        data = checkpoint.encoded()
         if best is not None:
-            best.save(self.best)
-        checkpoint.save(self.last)
+            write_atomically(self.best, data if best is checkpoint else best.encoded())
+        write_atomically(self.last, data)
 
     def replace(self, checkpoint: Checkpoint, best: Checkpoint | None, metrics: str) -> None:
         """Saves the first checkpoint of a run that replaces the folder's run.
@@ -168,7 +171,7 @@ class RunFolder:
         if self._content is not None:
             write_atomically(_prepared(self.text, data), self._content.utf8(), PRIVATE)
         if best is not None:
-            best.save(_prepared(self.best, data))
+            write_atomically(_prepared(self.best, data), data if best is checkpoint else best.encoded())
         write_atomically(_prepared(self.metrics, data), metrics.encode())
         write_atomically(self.last, data)
         self.complete()

@@ -338,20 +338,17 @@ class Trainer(Generic[M]):
             self.best = validation_loss
         if self.folder is None:
             if better:
-                self._best_weights = self._weights_to_use()
+                self._best_weights = {name: array.copy() for name, array in self._evaluated().state_dict().items()}
             return
-        checkpoint = self.checkpoint()
-        best = replace(checkpoint, weights=self._weights_to_use(), average={}) if better else None
+        checkpoint = best = self.checkpoint()
+        if self.averaged is not None:
+            best = replace(checkpoint, weights=dict(self._evaluated().state_dict()), average={})
         if self._unwritten is not None:
-            self.folder.replace(checkpoint, best, "".join(self._unwritten))
+            self.folder.replace(checkpoint, best if better else None, "".join(self._unwritten))
             self._unwritten = None
         else:
-            self.folder.save(checkpoint, best)
+            self.folder.save(checkpoint, best if better else None)
         self._saved = checkpoint.step
-
-    def _weights_to_use(self) -> dict[str, Any]:
-        """Copies of the weights that are validated, with the names of the model."""
-        return {name: array.copy() for name, array in self._evaluated().state_dict().items()}
 
     def load_best(self) -> None:
         """Loads the weights with the lowest validation loss into the model, and into their average if there is one.
@@ -448,7 +445,7 @@ class Trainer(Generic[M]):
         """Continues from a checkpoint of a run with the same model, optimizer, schedule and callbacks.
 
         Raises:
-            ValueError: the checkpoint is of a different run.
+            ValueError: the checkpoint is of a different run. Nothing is changed then.
         """
         stateful = self._stateful_callbacks()
         for what, mine, given in (
@@ -458,19 +455,21 @@ class Trainer(Generic[M]):
         ):
             if mine != given:
                 raise ValueError(f"the run and the trainer differ in whether they have {what}")
-        self.model.load_state_dict(checkpoint.weights)
+        states = [
+            (self.model, checkpoint.weights),
+            (self.optimizer, checkpoint.optimizer),
+            *([] if self.schedule is None else [(self.schedule, checkpoint.schedule)]),
+            *([] if self.averaged is None else [(self.averaged, checkpoint.average)]),
+            *[(callback, state) for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True)],
+        ]
         own_groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if _without_rates(self.optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
-            raise ValueError("the optimizer's settings are not those of the run")
-        if self.schedule is not None:
-            self.schedule.load_state_dict(checkpoint.schedule)
-        if self.averaged is not None:
-            self.averaged.load_state_dict(checkpoint.average)
-        for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True):
-            callback.load_state_dict(state)
-        self._carry = as_carry(checkpoint.carry, device_of(self.model))
-        set_random_state(checkpoint.random_state)
+        with undone_by_errors(self, ("_carry",), [each for each, _ in states], self.optimizer.param_groups):
+            for each, state in states:
+                each.load_state_dict(state)
+            if _without_rates(self.optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
+                raise ValueError("the optimizer's settings are not those of the run")
+            self._carry = as_carry(checkpoint.carry, device_of(self.model))
+            set_random_state(checkpoint.random_state)
         self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
         self.best, self.seconds, self._saved = checkpoint.best, checkpoint.seconds, checkpoint.step
         self.due, self._recent = checkpoint.due, Recent(checkpoint.loss)

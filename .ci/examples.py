@@ -1,6 +1,6 @@
 """Runs the examples, each in an empty folder, and keeps what the repository shows of them.
 
-    python .ci/examples.py pictures     # docs/pictures/NAME.png of each example
+    python .ci/examples.py pictures     # docs/pictures/NAME.png of each example, and of the page of `fit`
     python .ci/examples.py notebooks    # examples/NAME.ipynb of two of them, with their outputs
 
 A notebook is its program: the docstring and the comments that begin with `# %%` become text, and the lines between them
@@ -43,6 +43,30 @@ def make_pictures() -> None:
             subprocess.run([sys.executable, program], cwd=folder, env=environment, check=True)
             picture = smaller(Path(folder, f"{program.stem}.png").read_bytes())
         (ROOT / "docs" / "pictures" / f"{program.stem}.png").write_bytes(picture)
+    make_picture_of_fit()
+
+
+def make_picture_of_fit() -> None:
+    """The page that `tinygrad-lstm fit` writes about the recordings of an example, as Chromium shows it."""
+    roles = ["--id", "recording", "--time", "t", "--target", "gesture"]
+    with tempfile.TemporaryDirectory() as folder:
+        print("fit ...", flush=True)
+        command = [sys.executable, "-m", "tinygrad_lstm", "fit", "classify", ROOT / "examples" / "gestures.csv", *roles]
+        subprocess.run([*command, "--threads", "1", "--out", folder], check=True, stdout=subprocess.DEVNULL)
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--hide-scrollbars",
+            "--window-size=1160,812",
+            "--virtual-time-budget=3000",
+        ]
+        shot = Path(folder, "page.png")
+        subprocess.run(
+            ["chromium", *options, f"--screenshot={shot}", Path(folder, "page.html").as_uri()],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        (ROOT / "docs" / "pictures" / "fit.png").write_bytes(smaller(shot.read_bytes()))
 
 
 def cells_of(source: str) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ def test_it_says_what_it_read_and_how_good_the_model_is(fitted: tuple[Path, str]
     printed = fitted[1]
     assert printed.startswith(
         "read train.csv: 40 sequences of 3 to 8 steps, 2 features (left, right)\n2 classes: high 20, low 20\n"
-        "32 sequences to train on, 8 to test on\ntraining lstm, 1 layer of 6, on cpu"
+        "32 sequences to train on, 8 to test on\ntraining lstm, 1 layer of 6 units, on cpu"
     )
     assert re.search(r"^finding the number of epochs: epoch 4 of 4  loss .* validation ", printed, re.MULTILINE)
     assert re.search(r"^training the final network: epoch 4 of 4  loss ", printed, re.MULTILINE)

@@ -116,7 +116,8 @@ def fit(
     parts = parts_of(path, roles, task == "classify", test, validation, seed)
     print(parts.described, flush=True)
     with new_folder(folder, FIT_OUT) as made:
-        stop = _trained(estimator, parts, made, resume, place)
+        model = _described(estimator, place)
+        stop = _trained(estimator, parts, made, resume, model)
     estimator.about_ = {"columns": parts.columns}
     estimator.save(made / MODEL)
     if stop.signal is not None or stop.failure is not None:
@@ -124,7 +125,7 @@ def fit(
         say(f"interrupted after {estimator.n_iter_} epochs; the best network so far is in {made / MODEL}")
         say(f"resume with: {shlex.join(resumed)}")
         stop.end()
-    for line in write_results(estimator, parts, made):
+    for line in write_results(estimator, parts, f"trained {model}", made):
         print(line)
     print(f"predict with: {shlex.join([*program(), 'predict', str(made), f'new{path.suffix}'])}")
 
@@ -139,12 +140,17 @@ def _checked_folder(folder: Path, resume: bool) -> Path:
     return folder
 
 
+def _described(estimator: SequenceClassifier | SequenceRegressor, place: str) -> str:
+    layers = f"{estimator.num_layers} layer{'s' * (estimator.num_layers > 1)} of {estimator.hidden_size} units"
+    directions = ", in both directions" if estimator.bidirectional else ""
+    return f"{estimator.cell}, {layers}{directions}, on {with_threads(place)}"
+
+
 def _trained(
-    estimator: SequenceClassifier | SequenceRegressor, parts: Parts, folder: Path, resume: bool, place: str
+    estimator: SequenceClassifier | SequenceRegressor, parts: Parts, folder: Path, resume: bool, model: str
 ) -> Stop:
     """Trains the estimator, and returns why the training was stopped, if it was."""
-    layers = f"{estimator.num_layers} layer{'s' * (estimator.num_layers > 1)} of {estimator.hidden_size}"
-    begun = f"{'resuming' if resume else 'training'} {estimator.cell}, {layers}, on {with_threads(place)}, in {folder}"
+    begun = f"{'resuming' if resume else 'training'} {model}, in {folder}"
     try:
         with following(estimator.epochs) as progress:
             print(begun, flush=True)

@@ -23,7 +23,9 @@ def summary_of(sequences: Sequence[HostArray]) -> Floats:
     rows = []
     for sequence in sequences:
         wide = sequence.astype(np.float64)
-        rows.append(np.concatenate([wide.mean(0), wide.std(0), [len(wide)]]))
+        mean, deviation = wide.mean(0), wide.std(0)
+        deviation[deviation < 1e-9 * np.abs(mean)] = 0  # that of equal numbers is not exactly 0
+        rows.append(np.concatenate([mean, deviation, [len(wide)]]))
     return np.stack(rows)
 
 

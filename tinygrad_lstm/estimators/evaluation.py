@@ -16,7 +16,7 @@ from .regressor import SequenceRegressor
 
 __all__ = ["ClassScores", "NumberScores", "class_scores", "number_scores", "wilson_interval"]
 
-LINEAR = "linear, on means and deviations over time"
+LINEAR = "linear, on means and deviations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class NumberScores:
     def rows(self) -> list[list[str]]:
         """A table of the network's and the baselines' errors, with a head."""
         found = {"the network": self.predictions, **self.baselines}
-        head = ["", "root mean square error", "mean absolute error", "R²"]
+        head = ["", "RMS error", "mean absolute", "R²"]
         return [head, *[_errors(*each, self.truths) for each in found.items()]]
 
     def is_better(self) -> bool:
@@ -103,7 +103,7 @@ def class_scores(
     if trained_on is not None:
         known = np.searchsorted(classes, trained_on[1])
         most = int(np.bincount(known, minlength=len(classes)).argmax())
-        baselines[f"always {names[most]!r}, the most frequent"] = np.full(len(sequences), most)
+        baselines[f"always {names[most]!r}"] = np.full(len(sequences), most)
         linear = LinearBaseline(trained_on[0], np.eye(len(classes))[known])
         baselines[LINEAR] = linear.predict(sequences).argmax(1)
     truths = np.searchsorted(classes, labels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe import violations
 from browser import DRIVER, WITHOUT, browser, console_errors, requests
 from commands import succeed_here
 from labelled_tables import LONG, QUICK, Row, rows_of, wide_table, written
@@ -87,6 +88,7 @@ def test_a_browser_shows_it_without_a_network(folder: Path, tmp_path: Path) -> N
                 theme,
             )
             assert driver.execute_script("return document.documentElement.dataset.theme") == theme
+            assert violations(driver) == []
         for width in (360, 1280):
             driver.set_window_size(width, 900)
             assert driver.execute_script("return document.body.scrollWidth <= window.innerWidth")

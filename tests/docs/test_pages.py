@@ -28,6 +28,7 @@ QUICK = {
     "train": ["--steps", "3", "--batch", "2", "--seq-len", "8", "--hidden", "8"],
     "--resume": ["--steps", "6"],
     "--init-from": ["--steps", "3", "--batch", "2", "--seq-len", "8"],
+    "fit": ["--epochs", "2", "--hidden", "4"],
     "gradient-flow": ["--steps", "2", "--lag", "5", "--hidden", "4", "--seeds", "1"],
 }
 """What is added to a command that has such an argument. The last of several values of an option holds."""
@@ -51,7 +52,8 @@ def blocks(page: Path) -> list[Block]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, but for the files of the repository that examples name."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    for name in ("tests", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
     tg.manual_seed(0)
     return tmp_path
 
@@ -140,7 +142,7 @@ def prepared(arguments: list[str], folder: Path) -> list[str]:
     for name in arguments:
         if name.endswith(".txt"):
             (folder / name).write_text(TEXT + TEXT.title(), encoding="utf-8")
-        elif name.endswith(".csv"):
+        elif name.endswith(".csv") and not (folder / name).exists():
             (folder / name).write_text("ids\n3\n1\n2\n", encoding="utf-8")
         elif name.startswith("runs/") and name.endswith(".safetensors") and not (folder / name).exists():
             run("train", "--out", str(Path(name).parent), *QUICK["train"], cwd=folder)

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tinygrad_lstm.data import read_sequences
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -70,6 +73,10 @@ def check_stream(printed: str) -> None:
     assert 0 < number(r"alarm came at step \d+, (-?\d+) steps later", printed) < 50
 
 
+def check_gestures(printed: str) -> None:
+    assert number(r"^(.*)% of 40 new recordings are right", printed) > 85
+
+
 def check_bring_a_model(printed: str) -> None:
     assert "lstm.weight_hh_l0    float32 (64, 16)" in printed
     assert number(r"difference from PyTorch: (.*)", printed) < 1e-6
@@ -82,6 +89,7 @@ def check_bring_a_model(printed: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "bring_a_model": check_bring_a_model,
     "digits_by_rows": check_digits_by_rows,
+    "gestures": check_gestures,
     "own_cell": check_own_cell,
     "own_text": check_own_text,
     "stream": check_stream,
@@ -90,6 +98,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
 WRITES = {
     "bring_a_model": ["bring_a_model.png", "adapters.safetensors", *["adapted.onnx"] * bool(find_spec("onnx"))],
     "digits_by_rows": ["digits_by_rows.png"],
+    "gestures": ["gestures.csv", "gestures.png"],
     "own_cell": ["own_cell.png"],
     "own_text": ["own_text.png", "own_text.html", "own_text"],
     "stream": ["stream.png", "sensor.safetensors"],
@@ -104,6 +113,18 @@ def test_a_program_runs_in_an_empty_folder(program: Path, tmp_path: Path) -> Non
     said = re.search(r"and writes (.+?)\.\n", program.read_text(encoding="utf-8"))
     assert said and {path.name for path in tmp_path.iterdir()} == {*WRITES[program.stem]}
     assert all(name in said[1] for name in WRITES[program.stem])
+
+
+def test_the_recordings_of_gestures_are_those_of_the_repository(tmp_path: Path) -> None:
+    """But for the last digits, which depend on how a machine rounds."""
+    run(EXAMPLES / "gestures.py", tmp_path)
+    made, kept = (
+        read_sequences(path / "gestures.csv", target="gesture", id="recording", time="t")
+        for path in (tmp_path, EXAMPLES)
+    )
+    assert made.names == kept.names and made.targets.tolist() == kept.targets.tolist()
+    for one, other in zip(made.sequences, kept.sequences, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.0101)
 
 
 def test_a_text_of_ones_own(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ class ClassScores:
     def rows(self) -> list[list[str]]:
         """A table of the network's and the baselines' accuracies, with a head."""
         found = {"the network": self.predictions, **self.baselines}
-        return [["", "accuracy", "right", "95 % interval"], *[_accuracy(*each, self.truths) for each in found.items()]]
+        head = ["method", "accuracy", "right", "95 % interval"]
+        return [head, *[_accuracy(*each, self.truths) for each in found.items()]]
 
     def is_better(self) -> bool:
         """Whether the network is right more often than each baseline."""
@@ -76,7 +77,7 @@ class NumberScores:
     def rows(self) -> list[list[str]]:
         """A table of the network's and the baselines' errors, with a head."""
         found = {"the network": self.predictions, **self.baselines}
-        head = ["", "RMS error", "mean absolute", "R²"]
+        head = ["method", "RMS error", "mean absolute", "R²"]
         return [head, *[_errors(*each, self.truths) for each in found.items()]]
 
     def is_better(self) -> bool:

@@ -119,6 +119,8 @@ LONG = {"id": "id", "time": "t", "target": "y"}
         ("id,t,x,y\n1,0,1e39,a\n", LONG, "line 2, column 'x': the number is infinite, or too large for float32"),
         ("id,t,x,y\n1,0,fast,a\n", LONG, "line 2, column 'x': expected a number, got 'fast'"),
         ("id,t,x,y\n1,0,2\n", LONG, "line 2 has 3 columns, and the first has 4"),
+        ("id;t;x;y\n1;0;2,5;a\n", LONG, "line 2, column 'x': expected a number, got '2,5'"),
+        ("id,t,x,y\n1,0,2_5,a\n", LONG, "line 2, column 'x': expected a number, got '2_5'"),
         (
             "id,t,x,y\n1,0,2,a\n2,0,2,b\n1,1,2,b\n",
             LONG,

@@ -239,11 +239,11 @@ def test_what_numpy_writes_comes_back(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("1,2\n3\n", "line 2 has 1 cells, and the first has 2"),
-        ("1,2\n3,x\n", "line 2: 'x' is not a number"),
-        ("1,2\n3,\n", "line 2: '' is not a number"),
+        ("1,2\n3\n", "line 2 has 1 columns, and the first has 2"),
+        ("1,2\n3,x\n", "line 2, column 2: expected a number, got 'x'"),
+        ("1,2\n3,\n", "line 2, column 2: expected a number, got ''"),
         ("1e39,2\n", "a number in it is too large for float32"),
-        ("\t0", "it has no rows of numbers"),
+        ("\t0", "it has no numbers"),
         ("name,age\nAda,36\n", "of no known kind"),
         ("Once upon a time\nthere was a table.\n", "of no known kind"),
     ],

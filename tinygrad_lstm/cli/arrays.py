@@ -78,7 +78,7 @@ def _read_csv(path: Path) -> FileArray:
             table = parse_table(read_file(path))
         except UnicodeDecodeError as error:
             raise ContentError("of no known kind; expected .npy, .npz, .csv or .wav") from error
-    array: HostArray = table.numbers.astype(np.int64) if table.integers else table.numbers
+    array: HostArray = table.numbers.astype(np.int64) if table.integers.all() else table.numbers
     return FileArray(array[:, 0] if array.shape[1] == 1 else array, table.columns)
 
 

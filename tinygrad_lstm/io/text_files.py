@@ -3,11 +3,10 @@
 Text has no dtypes: as in `tg.tensor`, numbers are float32.
 """
 
-import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..files import read_file
 from .contents import Weights
 from .errors import ContentError, naming_file, shown
 from .formats import NPY_SUFFIX
+from .tables import parse_table
 
 __all__ = ["read_folder", "read_json", "read_table"]
 
@@ -122,11 +122,20 @@ def _numbers(values: list[Any], shape: tuple[int, ...]) -> HostArray | None:
         wide = np.array(values, np.float64)
     except OverflowError as error:
         raise ContentError(TOO_LARGE) from error
+    return _narrowed(wide).reshape(shape)
+
+
+def _narrowed(wide: HostArray) -> HostArray:
+    """Numbers as float32.
+
+    Raises:
+        ContentError: one is too large.
+    """
     with np.errstate(over="ignore"):
         array: HostArray = wide.astype(np.float32)
     if (np.isinf(array) & ~np.isinf(wide)).any():
         raise ContentError(TOO_LARGE)
-    return array.reshape(shape)
+    return array
 
 
 def _flat_array(value: Mapping[str, Any]) -> HostArray | None:
@@ -146,7 +155,7 @@ def _flat_array(value: Mapping[str, Any]) -> HostArray | None:
 def read_table(path: Path) -> Weights:
     """The array of a table of numbers, which has the file's name without its ending.
 
-    Between numbers are commas, semicolons, tabs or white space, as `numpy.savetxt` and pandas write them; lines that
+    Between numbers are tabs, semicolons, commas or white space, as `numpy.savetxt` and pandas write them; lines that
     begin with # are skipped. A first row of names, and a first column without a name, are left out, as are the row
     0, 1, 2, ... and the column that pandas writes by default. One row or one column is a vector.
 
@@ -161,56 +170,22 @@ def _table(path: Path) -> HostArray:
     content = read_file(path)
     with naming_file(path):
         try:
-            lines = content.decode("utf-8-sig").splitlines()
+            table = parse_table(content, _index, by_spaces=True)
         except UnicodeDecodeError as error:
             raise ContentError("not a table: it is not UTF-8") from error
-        rows = list(_rows(lines))
-        header = rows[0][1] if rows else []
-        names = [cell for cell in header if _number(cell) is None]
-        counted = header == [str(number) for number in range(len(header))] and len(header) > 1
-        decimals = any("." in cell or "e" in cell.lower() for _, row in rows[1:2] for cell in row)
-        if names or (counted and decimals):
-            rows = rows[1:]
-        if not rows:
-            raise ContentError("it has no rows of numbers")
-        indexed = bool(names) and not header[0].strip() and len(header) > 1
-        width = len(rows[0][1])
-        values: list[list[float]] = []
-        for line, row in rows:
-            if len(row) != width:
-                raise ContentError(f"line {line} has {len(row)} cells, and the first has {width}")
-            numbers = [_number(cell) for cell in row[indexed:]]
-            if None in numbers:
-                raise ContentError(f"line {line}: {shown(row[indexed + numbers.index(None)])} is not a number")
-            values.append([number for number in numbers if number is not None])
-        array = _numbers([number for row in values for number in row], (len(values), width - indexed))
-        if array is None or not array.size:
-            raise ContentError("it has no rows of numbers")
+        numbers = table.numbers
+        counted = np.array_equal(numbers[0], np.arange(numbers.shape[1])) and table.integers[0] and numbers.shape[1] > 1
+        if counted and not table.columns and len(numbers) > 1 and not table.integers[1]:
+            numbers = numbers[1:]
+        if not numbers.size:
+            raise ContentError("it has no numbers")
+        array = _narrowed(numbers)
         return array.ravel() if 1 in array.shape else array
 
 
-def _rows(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row, with the number of its line."""
-    delimiter = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if delimiter is None:
-            delimiter = next((each for each in ("\t", ";", ",") if each in line), " ")
-        if delimiter == " ":
-            yield number, line.split()
-        else:
-            try:
-                yield number, [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-            except (csv.Error, StopIteration) as error:
-                raise ContentError(f"line {number} is damaged") from error
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell) if "_" not in cell else None
-    except ValueError:
-        return None
+def _index(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """A first column without a name, which is not of numbers to use."""
+    return columns[:1] if len(columns) > 1 and not columns[0] else ()
 
 
 def read_folder(path: Path) -> Weights:

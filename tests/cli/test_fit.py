@@ -90,11 +90,31 @@ def test_a_file_to_test_on(fitted: tuple[Path, str], tmp_path: Path) -> None:
     long_table(tmp_path / "test.csv", 10, seed=2)
     command = ["fit", "classify", fitted[0] / "train.csv", *LONG, *QUICK]
     printed = succeed_here(*command, "--test", "test.csv", "--out", "a", cwd=tmp_path)
-    assert "40 sequences to train on, 10 to test on" in printed and " of 10 " in printed
+    assert "40 sequences to train on, 10 to test on\ntraining" in printed and " of 10 " in printed
     names = [row[0] for row in csv.reader((tmp_path / "a" / "predictions.csv").read_text().splitlines())]
     assert names == ["sequence", *(f"s{k}" for k in range(10))]
+    long_table(tmp_path / "same.csv", 3)
+    printed = succeed_here(*command, "--test", "same.csv", "--out", "c", cwd=tmp_path)
+    assert "note: 3 of the test are equal to one to train on, such as s0: it is too easy" in printed
     printed = succeed_here(*command, "--test", 0, "--out", "b", cwd=tmp_path)
     assert "no test: how good the model is on new sequences is not known" in printed
+
+
+def test_arrays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 7, 2))
+    np.savez(tmp_path / "a.npz", x=x, y=(x[:, -1, 0] > 0).astype(int), lengths=np.full(40, 7))
+    np.savez(tmp_path / "narrow.npz", x=x[..., :1])
+    command = ["fit", "classify", "a.npz", *QUICK, "--out", "out"]
+    first = succeed_here(*command, cwd=tmp_path)
+    assert "40 sequences of 7 steps, 2 features (feature 0, feature 1)\n2 classes: 0 " in first
+    again = succeed_here(*command, "--resume", cwd=tmp_path)  # of a fit that has ended
+    assert again.partition("on the 8 sequences")[2] == first.partition("on the 8 sequences")[2] != ""
+    assert len(run_here("predict", "out", "a.npz", cwd=tmp_path).stdout.splitlines()) == 41
+    message = fail_here("predict", "out", "narrow.npz", cwd=tmp_path)
+    assert message == "narrow.npz: 1 features in a step; expected 2, as in the training"
+    diverged = run_here("fit", "classify", "a.npz", *QUICK, "--lr", 1e38, "--out", "far", cwd=tmp_path)
+    assert diverged.returncode == 2 and diverged.stderr.endswith("training diverged; try a smaller lr than 1e+38\n")
 
 
 def test_options_are_those_of_the_estimator(fitted: tuple[Path, str], tmp_path: Path) -> None:

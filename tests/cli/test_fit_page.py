@@ -11,6 +11,7 @@ from browser import DRIVER, WITHOUT, browser, console_errors, requests
 from commands import succeed_here
 from labelled_tables import LONG, QUICK, Row, rows_of, wide_table, written
 
+from tinygrad_lstm.cli.fit_results import confusion_lines
 from tinygrad_lstm.estimators import load
 from tinygrad_lstm.estimators.baselines import LinearBaseline, summary_of
 from tinygrad_lstm.estimators.evaluation import ClassScores, NumberScores, wilson_interval
@@ -120,6 +121,9 @@ def test_scores() -> None:
         ["the network", "66.7%", "2 of 3", "21% to 94%"],
         ["always 'b'", "66.7%", "2 of 3", "21% to 94%"],
     ]
+    assert scores.mistakes() == [["true", "predicted", "times"], ["b", "a", "1"]]
+    many = ClassScores([*map(str, range(70))], np.arange(70), np.roll(np.eye(70), 1, axis=1), {})
+    assert [*confusion_lines(many)][1].splitlines()[1] == "0     1              1"
     numbers = NumberScores(np.array([1.0, 2, 4]), np.array([1.0, 2, 3]), {"always the mean": np.full(3, 2.0)})
     assert numbers.rows()[1] == ["the network", "0.5774", "0.3333", "0.786"] and numbers.is_better()
     assert wilson_interval(0, 10)[0] == 0 and wilson_interval(10, 10)[1] == pytest.approx(1)

@@ -14,6 +14,8 @@ from .fit_charts import curves, scatter
 
 __all__ = ["Facts", "write_page"]
 
+WIDEST = 60
+"""The largest number of classes whose confusion matrix is shown."""
 LISTED = 10
 """The largest number of predictions in a table."""
 
@@ -113,6 +115,8 @@ def _result(scores: ClassScores | NumberScores | None, number: int) -> str:
 
 
 def _confusion(scores: ClassScores) -> str:
+    if len(scores.classes) > WIDEST:
+        return _section("The most frequent mistakes", _table(scores.mistakes(20), words=2))
     names, confusion = scores.classes, scores.confusion
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = []

@@ -1,5 +1,6 @@
 """The data of a fit: read, checked, and divided into a part to train on and a part to test on."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def parts_of(path: Path, roles: Roles, classifies: bool, test: str, validation: 
     if share == 0:
         return Parts(path, train, targets[rest], None, targets[:0], columns_of(roles, data, is_long), "\n".join(lines))
     lines.append(f"{len(train):,} sequences to train on, {len(held_back):,} to test on")
+    if same := _repeated(train, held_back):
+        lines.append(f"note: {len(same):,} of the test are equal to one to train on, such as {same[0]}: it is too easy")
     columns = columns_of(roles, data, is_long)
     return Parts(path, train, targets[rest], held_back, held_targets, columns, "\n".join(lines))
 
@@ -110,9 +113,19 @@ def _read_test(
     test = read(path, replace(roles, features=data.features) if is_long else roles)
     if len(test.features) != len(data.features):
         raise ValueError(
-            f"{path}: it has {len(test.features)} features; expected {len(data.features)}, as the training"
+            f"{path}: {len(test.features)} features in a step; expected {len(data.features)}, as the training"
         )
     return test, known_labels(test, path, np.unique(targets)) if classifies else numbers_of(test, path)
+
+
+def _repeated(train: LabelledSequences, test: LabelledSequences) -> list[str]:
+    """The names of the sequences of the test that are equal to one to train on."""
+
+    def digest(sequence: HostArray) -> bytes:
+        return hashlib.sha256(sequence.tobytes()).digest()
+
+    known = {digest(sequence) for sequence in train.sequences}
+    return [name for name, sequence in zip(test.names, test.sequences, strict=True) if digest(sequence) in known]
 
 
 def _classes(labels: HostArray) -> str:

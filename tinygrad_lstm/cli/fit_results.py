@@ -75,12 +75,11 @@ def _lines(scores: ClassScores | NumberScores) -> Iterator[str]:
 
 def confusion_lines(scores: ClassScores) -> Iterator[str]:
     """The confusion matrix as lines; of many classes, the most frequent mistakes."""
-    confusion, names = scores.confusion, [name if len(name) <= 16 else name[:15] + "…" for name in scores.classes]
-    if len(names) <= WIDEST:
-        yield "true class, and below each class how often it was predicted:"
-        rows = [["", *names], *[[name, *map(str, row)] for name, row in zip(names, confusion.tolist(), strict=True)]]
-        yield aligned(rows)
+    if len(scores.classes) > WIDEST:
+        yield "the most frequent mistakes:"
+        yield aligned(scores.mistakes(), left=2)
         return
-    wrong = [(int(confusion[t, p]), names[t], names[p]) for t, p in zip(*confusion.nonzero(), strict=True) if t != p]
-    yield "the most frequent mistakes:"
-    yield aligned([["true", "predicted", "times"], *[[t, p, str(n)] for n, t, p in sorted(wrong)[:-11:-1]]], left=2)
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in scores.classes]
+    rows = [[name, *map(str, counts)] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
+    yield "true class, and below each class how often it was predicted:"
+    yield aligned([["", *names], *rows])

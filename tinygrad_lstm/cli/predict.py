@@ -48,7 +48,7 @@ def predict(
     found = read(source, roles_to_predict(path, estimator.about_))
     expected = estimator.model_.network.input_size
     if len(found.features) != expected:
-        raise ValueError(f"{source}: it has {len(found.features)} features; expected {expected}, as in the training")
+        raise ValueError(f"{source}: {len(found.features)} features in a step; expected {expected}, as in the training")
     targets = _targets(estimator, found, source) if score and found.targets is not None else None
     rows = prediction_rows(estimator, found.sequences, found.names, targets)
     if place is None:

@@ -51,6 +51,13 @@ class ClassScores:
         np.add.at(counts, (self.truths, self.predictions), 1)
         return counts
 
+    def mistakes(self, number: int = 10) -> list[list[str]]:
+        """A table of the most frequent mistakes, with a head."""
+        wrong = np.where(np.eye(len(self.classes), dtype=bool), 0, self.confusion)
+        most = [np.unravel_index(place, wrong.shape) for place in np.argsort(-wrong, axis=None, kind="stable")[:number]]
+        rows = [[self.classes[true], self.classes[found], str(wrong[true, found])] for true, found in most]
+        return [["true", "predicted", "times"], *[row for row in rows if row[2] != "0"]]
+
     def rows(self) -> list[list[str]]:
         """A table of the network's and the baselines' accuracies, with a head."""
         found = {"the network": self.predictions, **self.baselines}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -50,6 +51,26 @@ def test_nodes_in_any_order_and_those_that_nothing_needs(path: Path) -> None:
     model = tg.io.load_model(saved(path, nodes))
     assert [step.op for step in model.body.steps] == ["Tanh", "Tanh", "Add"]
     np.testing.assert_allclose(model(X).numpy(), np.tanh(X) + np.tanh(np.tanh(X)), rtol=1e-6)
+
+
+@tg.no_grad()
+def test_windows_that_are_further_apart_than_examples_are_long(path: Path, tmp_path: Path) -> None:
+    """As in a file that resamples: 640 numbers, in one row, of each window. Examples of a few steps have one window."""
+    windows = node("Conv", "x w", "c", strides=[441], pads=[7, 448])
+    nodes = [windows, node("Transpose", "c", "t", perm=[0, 2, 1]), node("Reshape", "t shape", "r")]
+    nodes.append(node("ReduceSum", "r axes", "y"))  # so that no output has the number of windows
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((16, 1, 455)).astype("f4"), "shape": np.array([0, -1])}
+    arrays["axes"] = np.array([1])
+    model = tg.io.load_model(saved(path, nodes, inputs=[info("x", ["B", 1, "T"])], arrays=arrays))
+    tg.io.export_onnx(model, tmp_path / "again.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "again.onnx")
+    for B, T in ((1, 5), (2, 441), (2, 2000)):
+        x = rng.standard_normal((B, 1, T)).astype("f4")
+        (found,) = session.run(None, {"x": x})
+        np.testing.assert_allclose(found, model(x).numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"'conv1d' returns the length 1 for both .*; give longer examples"):
+        tg.io.export_onnx(model, tmp_path / "again.onnx", {"x": tg.rand(2, 1, 100)})
 
 
 @tg.no_grad()

@@ -20,7 +20,7 @@ from ...ops.recurrent import chosen, flags_by_rank, run_scan
 from ...ops.shape import unbind
 from ..lengths import plain
 
-__all__ = ["Held", "Note", "NotedStep", "Run", "Slot", "UntraceableError", "named_errors"]
+__all__ = ["Held", "Note", "NotedStep", "Run", "ShortExampleError", "Slot", "UntraceableError", "named_errors"]
 
 _SCAN = inspect.unwrap(run_scan)
 
@@ -34,6 +34,10 @@ _SILENT = _Silent()
 
 class UntraceableError(ValueError):
     """The model cannot be recorded with any inputs."""
+
+
+class ShortExampleError(UntraceableError):
+    """The model can only be recorded with longer inputs."""
 
 
 @contextlib.contextmanager

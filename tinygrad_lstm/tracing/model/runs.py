@@ -16,7 +16,7 @@ from ...random import random_state, restored_random_state
 from ..lengths import Length
 from .examples import EXAMPLE_STEPS, Dims, Example, examples_of, has_one_length, lengths_of_runs
 from .program import Program
-from .recording import Run, UntraceableError
+from .recording import Run, ShortExampleError, UntraceableError
 from .trace import Trace
 
 __all__ = ["recorded"]
@@ -50,7 +50,9 @@ def recorded(
             return traced(short)
         try:
             found = traced(short)
-        except UntraceableError:
+        except UntraceableError as error:
+            if isinstance(error, ShortExampleError):
+                return traced(long)
             raise
         except Exception:  # a window may not fit into them
             return traced(long)

@@ -20,17 +20,20 @@ from ..._tensor import Tensor
 from ...creation import arange
 from ...device import device_of
 from ...nn import Module
+from ...ops.convolution import conv1d, conv2d
 from ...ops.indexing import getitem_op
+from ...ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from ...ops.shape import reshape_op, unbind_op
 from ..lengths import Derived, Length, Size
 from ..shapes import shapes_traced
 from .program import Call, Constant, Loop, Operand, Program, Value, full_index, leaves, needed, operands, taken
-from .recording import Held, Note, NotedStep, Run, Slot, UntraceableError
+from .recording import Held, Note, NotedStep, Run, ShortExampleError, Slot, UntraceableError
 
 __all__ = ["Trace"]
 
 _UNBIND, _GET, _RESHAPE = unbind_op.op, getitem_op.op, reshape_op.op  # type: ignore[attr-defined]
 _ARANGE = inspect.unwrap(arange)
+_OF_WINDOWS = {inspect.unwrap(each) for each in (conv1d, conv2d, max_pool1d, max_pool2d, avg_pool1d, avg_pool2d)}
 _ENDS = ("start", "stop", "step")
 
 
@@ -145,7 +148,20 @@ class Trace(Run):
                 if isinstance(size, Length) and _is_new(size):
                     size.source = value
                     self.lengths += [] if self._calls else [size]
+        self._check_windows(call)
         self._calls.append(call)
+
+    def _check_windows(self, call: Call) -> None:
+        """Raises if there are as many windows in both runs, as if their number did not depend on the length."""
+        if call.function not in _OF_WINDOWS:
+            return
+        for size, number in zip(call.arguments[0].shape[2:], call.results[0].shape[2:], strict=False):
+            if isinstance(size, Length) and not isinstance(number, Length):
+                raise ShortExampleError(
+                    f"op {call.name!r} returns the length {number} for both {size.values[0]} and {size.values[1]}, as "
+                    "its stride is longer than the examples; give longer examples, or leave that dimension "
+                    f"out of dynamic= ({self._line()})"
+                )
 
     def _merged(self, user: str, before: Any, now: Any, known: Sequence[Length] = ()) -> Any:
         """An argument of a user, from its arguments in both runs.

@@ -320,6 +320,10 @@ WHOLE: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda self, x: x - x.mean(0), "mean goes over all steps"),
     (lambda self, x: tg.softmax(x, 0), "softmax goes over all steps"),
     (lambda self, x: x.flip(0), "flip goes over all steps"),
+    (
+        lambda self, x: tg.pad(x, [0, 0, 0, 0, 2, 2], "reflect"),
+        "flip takes the steps at an end backward, as padding by",
+    ),
     (lambda self, x: self.both(x)[0], r"scan 'both\.l0_reverse' goes through the sequence backward"),
     (lambda self, x: tg.cat([x, x], 0), "cat joins two sequences, one after the other"),
     (lambda self, x: x * self.gru(x)[1][0], "mul needs, at each step, a value of the whole sequence"),

@@ -153,8 +153,19 @@ def _along(p: Planner, call: Call, *given: Any) -> list[Flow]:
     ndim = len(x.layout.dims)
     several = given[at] is None or isinstance(given[at], list | tuple)
     dims = dims_of("stream", given[at], (0,) * ndim) if several else (dim_of("stream", given[at], (0,) * ndim),)
+    if call.name == "flip" and _is_part(call.arguments[0]) and any(TIME in x.layout.dims[dim] for dim in dims):
+        raise refused(
+            "takes the steps at an end backward, as padding by reflection does (pad_mode of tg.stft), which no stream "
+            "does; padding with zeros can be streamed"
+        )
     check_free(x.layout, *dims)
     return along_frames(p, call, given, at, dims, several)
+
+
+def _is_part(x: Any) -> bool:
+    """Whether a value is a part of a different one."""
+    made_by = getattr(x, "call", None)
+    return made_by is not None and made_by.name == "getitem"
 
 
 def rows_at(p: Planner, call: Call, table: Fixed, dim: int, index: Any) -> list[Flow]:

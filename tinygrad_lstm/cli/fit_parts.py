@@ -69,22 +69,24 @@ def parts_of(path: Path, roles: Roles, classifies: bool, test: str, validation: 
         check_members(data, targets, path, needed)
     elif len(data) < len(needed):
         raise ValueError(f"{path}: it has {len(data)} sequences; expected one each for {', '.join(needed)}")
-    rows = np.zeros(0, np.int64)
-    if share:
-        rows = np.sort(_drawn(targets, classifies, share, np.random.default_rng(seed)))
-        held_back, held_targets = data.taken(rows), targets[rows]
-    elif share is None:
-        held_back, held_targets = _read_test(Path(test), roles, data, targets, classifies, is_long)
+    rows = np.sort(_drawn(targets, classifies, share, np.random.default_rng(seed))) if share else np.zeros(0, np.int64)
+    test_data: LabelledSequences | None = None
+    test_targets = targets[rows]
+    if share is None:
+        test_data, test_targets = _read_test(Path(test), roles, data, targets, classifies, is_long)
+    elif share:
+        test_data = data.taken(rows)
     rest = np.setdiff1d(np.arange(len(data)), rows)
     train = data.taken(rest)
-    lines = [described(data, path), *([_classes(targets)] if classifies else [_range(targets)])]
-    if share == 0:
-        return Parts(path, train, targets[rest], None, targets[:0], columns_of(roles, data, is_long), "\n".join(lines))
-    lines.append(f"{len(train):,} sequences to train on, {len(held_back):,} to test on")
-    if same := _repeated(train, held_back):
-        lines.append(f"note: {len(same):,} of the test are equal to one to train on, such as {same[0]}: it is too easy")
+    lines = [described(data, path), _classes(targets) if classifies else _range(targets)]
+    if test_data is not None:
+        lines.append(f"{len(train):,} sequences to train on, {len(test_data):,} to test on")
+        if same := _repeated(train, test_data):
+            lines.append(
+                f"note: {len(same):,} of the test are equal to one to train on, such as {same[0]}: it is too easy"
+            )
     columns = columns_of(roles, data, is_long)
-    return Parts(path, train, targets[rest], held_back, held_targets, columns, "\n".join(lines))
+    return Parts(path, train, targets[rest], test_data, test_targets, columns, "\n".join(lines))
 
 
 def _share(test: str) -> float | None:

@@ -1,6 +1,6 @@
 """What a loaded model computes: named steps, one after the other."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.dtypes import INT64, dtype_of_numbers, is_float
 from ..._tensor import Tensor
 from ...mode import mode
 
-__all__ = ["Body", "Step", "Watcher", "captured", "computing_in", "floats_as", "plain_array", "watching"]
+__all__ = ["Body", "Step", "Watcher", "captured", "computing_in", "floats_as", "needed", "plain_array", "watching"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,16 @@ class Body:
 _UNFIT = (TypeError, LookupError, AttributeError, ArithmeticError)
 """What functions raise for arguments that they do not take, except ValueErrors. A file may have any step with any
 arguments, and not all of these are known before it runs."""
+
+
+def needed(steps: Sequence[Step], results: Iterable[str]) -> list[Step]:
+    """The steps on which results depend."""
+    wanted, found = set(results), []
+    for step in reversed(steps):
+        if not wanted.isdisjoint(step.outputs):
+            wanted.update(step.inputs)
+            found.append(step)
+    return found[::-1]
 
 
 def captured(*bodies: Body) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_float
 
 from ..._tensor import Tensor, as_tensor
 from ...creation import full
@@ -63,6 +64,7 @@ __all__ = [
     "Value",
     "host_ints",
     "is_known",
+    "is_small",
     "rule",
     "rule_for",
     "tensors",
@@ -325,6 +327,11 @@ def host_ints(integers: Sequence[Any] | int) -> HostArray:
     array = np.empty(len(integers), object)
     array[...] = integers
     return array
+
+
+def is_small(array: HostArray) -> bool:
+    """Whether an array that is not trained stays on the host: one float, or a few integers such as a shape."""
+    return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
 
 
 def is_known(*values: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from tinygrad_lstm.backends.base import HostArray
 
 from ...errors import ContentError, shown
-from ..body import Body, Step
+from ..body import Body, Step, needed
 from ..loaded import Loaded
 from ..names import attribute_names
 from ..ports import Port
@@ -153,18 +153,8 @@ class Network:
         outputs = self.graph.outputs
         kept = [steps.masks[ref] for ref in outputs if with_masks and ref in steps.masks]
         results = (*map(steps.value, outputs), *kept)
-        body = Body((*map(steps.value, inputs), *masks), tuple(_needed(steps.steps, results)), results)
+        body = Body((*map(steps.value, inputs), *masks), tuple(needed(steps.steps, results)), results)
         return body, [with_masks and ref in steps.masks for ref in outputs]
-
-
-def _needed(steps: Sequence[Step], results: Sequence[str]) -> list[Step]:
-    """The steps that results depend on: masks may be computed that nothing uses."""
-    used, needed = set(results), []
-    for step in reversed(steps):
-        if used.intersection(step.outputs):
-            needed.append(step)
-            used.update(step.inputs)
-    return needed[::-1]
 
 
 class _Steps:

@@ -23,11 +23,12 @@ from ...onnx.file import MADE_A_BYTE, parsed
 from ...onnx.nodes import WEIGHTS, is_default, settings_of
 from ...onnx.protos import constant_of, domain_of, stored_arrays
 from ...onnx.tensors import array_of, dtype_of
-from ..body import Body, Step
+from ..body import Body, Step, needed
+from ..limits import Limits, Missing
 from ..loaded import Loaded
 from ..names import attribute_names, free_name
 from ..ports import Port
-from ..rules import MOST_ON_HOST, rule_for
+from ..rules import is_small, rule_for
 from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .cells import equations_of
@@ -40,12 +41,6 @@ if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 __all__ = ["Builder", "model_of"]
-
-MOST_NODES = 50_000
-"""The most nodes of a model whose functions are expanded, or the number of bytes of a larger file."""
-
-MOST_NAMED = 4
-"""The most nodes that an error names for one op."""
 
 LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", *KINDS))
 """Ops with weights."""
@@ -89,9 +84,8 @@ class Builder:
         self._wanted: dict[str, str] = {}  # the names of contents of which attributes are made
         self._taken_contents: dict[str, int] = {}
         self._layers: dict[Any, str] = {}  # the names of networks by their settings and weights
-        self._missing: dict[str, list[str]] = {}
-        self._nodes_left = max(MOST_NODES, size)
-        self._bytes_left = MADE_A_BYTE * size + 2**20
+        self._missing = Missing()
+        self._limits = Limits(size, MADE_A_BYTE * size + 2**20)
         self.contents: dict[str, Any] = {}
         self.constants: dict[str, HostArray] = {}
 
@@ -109,8 +103,7 @@ class Builder:
         for port in ports:
             frame.scope[port.name] = Term(self._unique(port.name), Depends.VALUES)
         body = _with_outputs(self.body(graph, frame, tuple(port.name for port in ports)), graph)
-        if self._missing:
-            raise ContentError(f"it has ops that are not supported: {_listed(self._missing)}")
+        self._missing.check()
         used = {*body.inputs, *body.outputs}.union(*(step.inputs for step in body.steps))
         contents = {name: content for name, content in self.contents.items() if name in used}
         constants = {name: array for name, array in self.constants.items() if name in used}
@@ -135,7 +128,7 @@ class Builder:
         outputs = [each.name for each in graph.output]
         steps = self.steps(graph.node, frame, outputs)
         used = tuple(self.used(frame.scope[name], "tensor") for name in outputs)
-        return Body(inputs, tuple(_needed(steps, used)), used)
+        return Body(inputs, tuple(needed(steps, used)), used)
 
     def _inner_body(self, graph: "GraphProto", frame: Frame) -> Body:
         """The body of a graph within a node."""
@@ -149,12 +142,10 @@ class Builder:
         where = f"the function {shown(frame.calls[-1])}" if frame.calls else "the graph"
         steps = []
         for node in ordered(nodes, frame.scope, outputs, where):
-            self._nodes_left -= 1
-            if self._nodes_left < 0:
-                raise ContentError("it has too many nodes, measured by its size, when its functions are expanded")
+            self._limits.count_node()
             own = resolved(node, frame.attributes)
             if own is not node:
-                self._take(own.ByteSize())
+                self._limits.take(own.ByteSize())
             steps += self._steps_of(own, frame)
         return steps
 
@@ -203,7 +194,7 @@ class Builder:
         opset = frame.opsets.get(domain, 1)
         found = rule_for(domain, node.op_type, opset)
         if found is None:
-            self._missing.setdefault(label(domain, node.op_type), []).append(node.name or next(iter(terms), ""))
+            self._missing.add(label(domain, node.op_type), node.name or next(iter(terms), ""))
             return None
         try:
             attributes = {each.name: self._counted(attribute_value(each)) for each in node.attribute}
@@ -248,7 +239,7 @@ class Builder:
         directions = settings if settings.directions == 2 else replace(settings, direction="forward")
         layer = (directions, *(given.get(role) for role in (*WEIGHTS, *SCALES)))
         if layer not in self._layers:  # or else it runs again, as in an unrolled loop
-            self._take(sum(array.nbytes for array in arrays.values()))
+            self._limits.take(sum(array.nbytes for array in arrays.values()))
             try:
                 network = network_for(settings, dequantized(arrays) if quantized else arrays)
             except ContentError as error:
@@ -270,21 +261,9 @@ class Builder:
                 frame.scope[result] = inner.scope[name]
         return steps
 
-    # -- limits --------------------------------------------------------------------------------------------------------
-
-    def _take(self, nbytes: int) -> None:
-        """Counts the memory of arrays, which a function takes again in each call.
-
-        Raises:
-            ContentError: it is too much.
-        """
-        self._bytes_left -= nbytes
-        if self._bytes_left < 0:
-            raise ContentError("its arrays take too much memory, measured by its size")
-
     def _counted(self, value: Any) -> Any:
         """A value of the file; its memory is counted if it is an array."""
-        self._take(value.nbytes if isinstance(value, np.ndarray) else 0)
+        self._limits.take(value.nbytes if isinstance(value, np.ndarray) else 0)
         return value
 
     # -- values --------------------------------------------------------------------------------------------------------
@@ -301,7 +280,7 @@ class Builder:
         if not isinstance(array, np.ndarray):
             return term.name
         trainable = term in self._folding.trainable and kind != "statistic"
-        on_host = kind in ("ints", "floats") or (kind in ("value", "operand") and not trainable and _is_small(array))
+        on_host = kind in ("ints", "floats") or (kind in ("value", "operand") and not trainable and is_small(array))
         if not on_host:
             self._keep(term.name, array, trainable=trainable)
             return term.name
@@ -330,16 +309,6 @@ class Builder:
         return free_name(name, self._taken)
 
 
-def _needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
-    """The steps on which outputs depend."""
-    needed, found = set(outputs), []
-    for step in reversed(steps):
-        if not needed.isdisjoint(step.outputs):
-            needed.update(step.inputs)
-            found.append(step)
-    return found[::-1]
-
-
 def _with_outputs(body: Body, graph: "GraphProto") -> Body:
     """The body of a model with the file's names of outputs, which may be those of values with different names."""
     names = tuple(each.name for each in graph.output)
@@ -353,11 +322,6 @@ def _with_outputs(body: Body, graph: "GraphProto") -> Body:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _is_small(array: HostArray) -> bool:
-    """Whether an array that is not trained stays on the host: one float, or a few integers such as a shape."""
-    return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
 
 
 def _constant_array(node: "NodeProto") -> HostArray:
@@ -385,15 +349,6 @@ def _setting(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return str(value.tolist()) if value.size <= 4 else f"{value.dtype} {value.shape}"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _listed(nodes_of: Mapping[str, Sequence[str]]) -> str:
-    """Ops with the nodes that need each."""
-    return "; ".join(
-        f"{shown(op)[1:-1]} ({', '.join(shown(name)[1:-1] for name in names[:MOST_NAMED])}"
-        f"{f' and {len(names) - MOST_NAMED} more' if len(names) > MOST_NAMED else ''})"
-        for op, names in nodes_of.items()
-    )
 
 
 def port_of(info: "ValueInfoProto") -> Port:

@@ -14,11 +14,12 @@ from tinygrad_lstm.backends.dtypes import is_float
 from ...._tensor import tensor
 from ....nn import Parameter
 from ...errors import ContentError, shown
-from ..body import Body, Step, captured
+from ..body import Body, Step, captured, needed
+from ..limits import Limits, Missing
 from ..loaded import Loaded
 from ..names import attribute_names, free_name
 from ..ports import Port
-from ..rules import rule_for
+from ..rules import is_small, rule_for
 from ..states import paired
 from . import ops  # noqa: F401  (they register their rules)
 from .control import If, While
@@ -28,12 +29,9 @@ from .layers import Found, Scan, layer_of
 from .lowered import structured
 from .outside import Outside
 from .rules import DOMAIN, IGNORED
-from .values import Term, folded, is_small, named, needed
+from .values import Term, folded, named
 
 __all__ = ["Builder", "Variable"]
-
-MOST_NODES = 50_000
-"""The most nodes of a model whose functions are expanded, or the number of bytes of a larger file."""
 
 MADE_A_BYTE, ALWAYS_ALLOWED = 8, 2**24
 """The most bytes of constants for each byte of the file, and of any file; of some, the file has only one element."""
@@ -46,9 +44,6 @@ MOST_OUTPUTS = 10_000
 
 MOST_LOOPS = 200
 """The most loops that are looked at more closely."""
-
-MOST_NAMED = 4
-"""The most nodes that an error names for one op."""
 
 SAME = frozenset(
     {
@@ -101,9 +96,8 @@ class Builder:
         self._frozen = not variables
         self._given = constants or {}
         self._taken = {"": 1}
-        self._missing: dict[str, list[str]] = {}
-        self._nodes_left = max(MOST_NODES, size)
-        self._bytes_left = MADE_A_BYTE * size + ALWAYS_ALLOWED
+        self._missing = Missing()
+        self._limits = Limits(size, MADE_A_BYTE * size + ALWAYS_ALLOWED)
         self._read: dict[int, HostArray] = {}
         self._with_layers = with_layers
         self._loops_left = MOST_LOOPS
@@ -139,9 +133,7 @@ class Builder:
         scope = {ref: Term(port.name) for ref, port in ports.items()}
         steps: list[Step] = []
         terms = self._run(self._graph.main, scope, list(outputs.values()), steps, ())
-        if self._missing:
-            listed = "; ".join(f"{shown(op)[1:-1]} ({_listed(nodes)})" for op, nodes in self._missing.items())
-            raise ContentError(f"it has ops that are not supported: {listed}")
+        self._missing.check()
         names = [self._used(term, "tensor") for term in terms]
         inputs = tuple(port.name for port in ports.values())
         body = Body(inputs, tuple(named(needed(steps, names), dict(zip(outputs, names, strict=True)))), tuple(outputs))
@@ -176,9 +168,7 @@ class Builder:
         """
         inner = replace(function, inputs=(*function.inputs, *scope))
         for node in ordered(inner, wanted):
-            self._nodes_left -= 1
-            if self._nodes_left < 0:
-                raise ContentError("it has too many nodes, measured by its size, when its functions are expanded")
+            self._limits.count_node()
             terms = self._node(node, [self._value(scope, ref) for ref in node.inputs], steps, calls)
             scope |= {Ref(node.name, number): term for number, term in enumerate(terms)}
         return [self._value(scope, ref) for ref in wanted]
@@ -210,7 +200,7 @@ class Builder:
         """Values that a model keeps between calls, in variables, are not supported."""
         for node in function.nodes.values() if function.name in self._library else ():
             if node.op in ASSIGNS:
-                self._missing.setdefault(f"{node.op}, which keeps a state in a variable", []).append(node.name)
+                self._missing.add(f"{node.op}, which keeps a state in a variable", node.name)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -247,9 +237,7 @@ class Builder:
                 array = np.zeros(0, bool)
             if not isinstance(array, np.ndarray):
                 raise ContentError(f"damaged: the constant {shown(node.name)} has no tensor as its value")
-            self._bytes_left -= array.nbytes
-            if self._bytes_left < 0:
-                raise ContentError("its constants take too much memory, measured by its size")
+            self._limits.take(array.nbytes)
             self._read[id(node)] = array
         trainable = self._frozen and is_float(array.dtype) and array.ndim > 0 and array.size > 1
         return Term(self._unique(node.name), array, trainable, node.name)
@@ -257,12 +245,12 @@ class Builder:
     def _op(self, node: Node, given: Sequence[Term], steps: list[Step]) -> list[Term]:
         found = rule_for(DOMAIN, node.op, 1)
         if found is None:
-            self._missing.setdefault(node.op, []).append(node.name)
+            self._missing.add(node.op, node.name)
             return []
         messages = {name: value for name, value in node.attributes.items() if not name.startswith("_")}
         own = {name: attribute_of(node.name, value) for name, value in messages.items()}
         if getattr(own.get("T"), "kind", "") == "c" and "any" not in found.conversions:
-            self._missing.setdefault(f"{node.op} of complex numbers", []).append(node.name)
+            self._missing.add(f"{node.op} of complex numbers", node.name)
             return []
         attributes = {name: value for name, value in own.items() if name in found.attributes}
         origin = f"the node {shown(node.name)}"
@@ -436,9 +424,3 @@ def _common_path(names: Sequence[str]) -> str:
             break
         common.append(parts[0])
     return "/".join(common)
-
-
-def _listed(nodes: Sequence[str]) -> str:
-    """The first names of nodes."""
-    more = f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else ""
-    return f"{', '.join(shown(name)[1:-1] for name in nodes[:MOST_NAMED])}{more}"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import is_float
 
 from ..body import Step, plain_array
-from ..rules import MOST_ON_HOST, RuleCall
+from ..rules import MOST_ON_HOST, RuleCall, is_small
 
-__all__ = ["Term", "folded", "is_small", "named", "needed"]
+__all__ = ["Term", "folded", "named"]
 
 FOLDED = frozenset(
     {
@@ -55,11 +54,6 @@ class Term:
     wanted: str = ""
 
 
-def is_small(array: HostArray) -> bool:
-    """Whether an array that is not trained stays on the host: one float, or a few integers such as a shape."""
-    return array.ndim <= 1 and array.size <= (1 if is_float(array.dtype) else MOST_ON_HOST)
-
-
 def folded(op: str, call: RuleCall, given: Sequence[Term]) -> list[HostArray]:
     """What an op computes of small constants; nothing if it is not such an op, or an input is not a constant."""
     if op not in FOLDED:
@@ -80,16 +74,6 @@ def folded(op: str, call: RuleCall, given: Sequence[Term]) -> list[HostArray]:
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
-
-
-def needed(steps: Sequence[Step], outputs: Iterable[str]) -> list[Step]:
-    """The steps that these values depend on."""
-    wanted, found = set(outputs), []
-    for step in reversed(steps):
-        if not wanted.isdisjoint(step.outputs):
-            wanted.update(step.inputs)
-            found.append(step)
-    return found[::-1]
 
 
 def named(steps: Sequence[Step], names: Mapping[str, str]) -> Iterator[Step]:

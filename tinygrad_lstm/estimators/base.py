@@ -22,7 +22,7 @@ from ..device import default_device, get_device
 from ..inspect import Trace, page, trace
 from ..io import checkpoint
 from ..mode import no_grad
-from ..optim import Adam
+from ..optim import AdamW
 from ..random import restored_random_state
 from ..train import Trainer
 from .parameters import HasParameters, SequenceParameters
@@ -31,7 +31,7 @@ from .reading import sequences_of
 from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
 from .splitting import Rows
-from .training import NEVER, Following, History, Recipe, trained
+from .training import CLIP, NEVER, Following, History, Recipe, optimizer_of, trained
 
 __all__ = ["Lesson", "SequenceEstimator"]
 
@@ -193,7 +193,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             optimizer = self._optimizer(self.model_, self._optimizer_state)
             history = History(bool(self.verbose), self.n_iter_)
             batches = SequenceBatches(sequences, targets, self.batch_size, seed=seed_from(rng))
-            trainer = Trainer(self.model_.train(), self._loss_of_batch, optimizer, callbacks=[history], seed=None)
+            network, loss = self.model_.train(), self._loss_of_batch
+            trainer = Trainer(network, loss, optimizer, callbacks=[history], clip=CLIP, seed=None)
             if goes_on:
                 self._to_units_of_training(self.model_, vars(self))
             try:
@@ -205,13 +206,13 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         self.n_iter_ += 1
         return self
 
-    def _optimizer(self, model: ManyToOne, state: Mapping[str, Any] | None) -> Adam:
+    def _optimizer(self, model: ManyToOne, state: Mapping[str, Any] | None) -> AdamW:
         """The optimizer of partial fits, in a state.
 
         Raises:
             LookupError, TypeError, ValueError: the state is not one of this optimizer and model.
         """
-        optimizer = Adam(model.parameters(), lr=self.lr)
+        optimizer = optimizer_of(model, self.lr)
         if state is not None:
             optimizer.load_state_dict(state)
         return optimizer

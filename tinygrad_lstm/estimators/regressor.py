@@ -32,7 +32,7 @@ class SequenceRegressor(SequenceEstimator):
         num_layers: the number of layers.
         bidirectional: whether the sequences are read in both directions.
         dropout: the probability of dropout, in training, between layers and before the outputs.
-        lr: the learning rate of Adam.
+        lr: the highest learning rate of AdamW, which falls along a cosine.
         batch_size: the number of sequences in a batch.
         epochs: the largest number of epochs.
         patience: the number of epochs without a lower loss of the validation part after which training stops; at least

@@ -15,15 +15,18 @@ from tinygrad_lstm.models import ManyToOne
 
 from ..data.sequences import SequenceBatches
 from ..metrics import read_metrics
-from ..optim import Adam
+from ..optim import AdamW
 from ..optim.lr_scheduler import CosineAnnealingLR
 from ..train import Checkpoint, EarlyStopping, Progress, Summary, Trainer
 from ..train.evaluation import Loss
 from ..train.folder import RunFolder
 from .splitting import Rows
 
-__all__ = ["NEVER", "Following", "History", "Recipe", "Trained", "trained"]
+__all__ = ["CLIP", "NEVER", "Following", "History", "Recipe", "Trained", "optimizer_of", "trained"]
 
+WEIGHT_DECAY, CLIP = 0.3, 1.0
+"""Of AdamW, and the largest norm of the gradients. Chosen by cross-validation on the training parts of Japanese vowels
+(log-loss 0.16 without both, 0.10 with them) and of BasicMotions (0.62 and 0.61)."""
 PATIENT_STEPS = 300
 """Early stopping waits at least for this number of steps: few sequences are few steps in an epoch."""
 NEVER = sys.maxsize
@@ -142,6 +145,11 @@ class Trained:
     """The epochs of the model's own training."""
 
 
+def optimizer_of(model: ManyToOne, lr: float) -> AdamW:
+    """The optimizer of a network."""
+    return AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
+
+
 def trained(
     make: Callable[[Sequence[HostArray]], ManyToOne],
     loss: Loss,
@@ -170,11 +178,11 @@ def trained(
 
     def run(rows: Rows, epochs: int, folder: RunFolder | None, *callbacks: Any) -> Summary:
         model = make([sequences[row] for row in rows.tolist()])
-        optimizer = Adam(model.parameters(), lr=recipe.lr)
+        optimizer = optimizer_of(model, recipe.lr)
         schedule = CosineAnnealingLR(optimizer, epochs * -(-len(rows) // recipe.batch_size))
         everyone = [*callbacks, history, *following.callbacks]
         trainers.append(
-            Trainer(model, loss, optimizer, schedule, None, everyone, folder, seed=None, about=following.about)
+            Trainer(model, loss, optimizer, schedule, None, everyone, folder, CLIP, seed=None, about=following.about)
         )
         resume = folder is not None and folder.last.exists()
         held_back = batches(validation, shuffle=False) if callbacks and validation is not None else None

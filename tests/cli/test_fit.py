@@ -240,6 +240,7 @@ def test_faults_are_named_before_a_training(
         (["1,2,3,1.5", "1,2,3,4,2.5"], "line 3 has 5 columns, and the first has 4"),
         (["1,2,3,1.5", "1,2,4,1.5", "1,2,5,1.5"], "all targets are 1.5; expected different numbers"),
         (["1,2,3,1.5", "1,2,4,tall", "1,2,5,1.5"], "the target of 'line 3' is 'tall'; expected a number; fit classify"),
+        (["1,2,3,1.5", "1,2,4,inf", "1,2,5,1.5"], "the target of 'line 3' is inf; expected a number"),
         (["2,2,2,1.5", "2,2,2,2.5"], "the value is 2 in all rows, so nothing can be learnt from it"),
         (["1,2,3,1.5", "1,2,4,2.5"], "it has 2 sequences; expected one each for training, validation, the test"),
     ],

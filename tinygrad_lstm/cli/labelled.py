@@ -135,8 +135,7 @@ def numbers_of(data: LabelledSequences, path: Path) -> HostArray:
     """
     numbers = _targets(data, path)
     if is_string(numbers.dtype):
-        for name, value in zip(data.names, numbers.tolist(), strict=True):
-            _check_number(path, name, value)
+        numbers = np.array([_number(path, *each) for each in zip(data.names, numbers.tolist(), strict=True)])
     if (odd := np.flatnonzero(~np.isfinite(numbers))).size:
         raise ValueError(f"{path}: the target of {shown(data.names[odd[0]])} is {numbers[odd[0]]}; expected a number")
     return numbers.astype(np.float64)
@@ -154,9 +153,9 @@ def different_numbers_of(data: LabelledSequences, path: Path) -> HostArray:
     return numbers
 
 
-def _check_number(path: Path, name: str, value: str) -> None:
+def _number(path: Path, name: str, value: str) -> float:
     try:
-        float(value)
+        return float(value)
     except ValueError as error:
         raise ValueError(
             f"{path}: the target of {shown(name)} is {shown(value)}; expected a number; fit classify learns classes"
@@ -191,8 +190,9 @@ def known_labels(data: LabelledSequences, path: Path, classes: HostArray) -> Hos
     labels = _targets(data, path)
     if is_string(classes.dtype):
         labels = labels.astype(str)
+    known = set(classes.tolist())
     for name, label in zip(data.names, labels.tolist(), strict=True):
-        if label not in classes.tolist():
+        if label not in known:
             listed = ", ".join(shown(str(each)) for each in classes[:20].tolist())
             raise ValueError(
                 f"{path}: the target of {shown(name)} is {shown(str(label))}, which the training did not have; "

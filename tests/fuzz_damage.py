@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -166,6 +167,39 @@ def _odd(rng: random.Random, value: Any) -> Any:
     return bytes_changed(rng, value) if value else b"\x00"
 
 
+def table_changed(rng: random.Random, whole: bytes) -> bytes:
+    """A table with other cells, or lines that are missing, doubled or exchanged."""
+    lines = whole.decode().splitlines()
+    for _ in range(rng.randint(1, 3)):
+        at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+        cells = re.split("([,;])", lines[at])
+        cells[rng.randrange(len(cells))] = rng.choice(ODD_CELLS)
+        changed = rng.choice([["".join(cells)], [], [lines[at]] * 2, [lines[other]]])
+        lines[at : at + 1] = changed
+        if not lines:
+            break
+    return "\n".join(lines).encode()
+
+
+ODD_CELLS = [
+    "",
+    " ",
+    "nan",
+    "-inf",
+    "1e400",
+    "1e39",
+    "x",
+    "-1",
+    "1_0",
+    '"',
+    '"a,b;c"',
+    "9" * 200,
+    "2024-02-30",
+    ",",
+    "\0",
+]
+
+
 def one_changed(*changes: Damage) -> Damage:
     """Damages one of the first files that are joined, each in its own way, or leaves one out."""
 
@@ -268,6 +302,7 @@ def _with_trailer(entries: bytes) -> bytes:
 
 
 STRUCTURED: dict[str, Damage] = {
+    "table of sequences": table_changed,
     "safetensors": safetensors_changed,
     "checkpoint": safetensors_changed,
     "state": safetensors_changed,

@@ -10,6 +10,7 @@ import wave
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -21,6 +22,7 @@ from onnx import load as load_onnx
 from onnx_graphs import WAYS, Graph
 
 from tinygrad_lstm.cli.arrays import read_arrays
+from tinygrad_lstm.data import read_sequences
 from tinygrad_lstm.io import load_model, load_weights
 from tinygrad_lstm.io.models.body import Step, watching
 from tinygrad_lstm.io.recognition import recognised
@@ -117,11 +119,39 @@ def inputs(folder: Path) -> list[Path]:
     """Arrays, tables and sounds, as inputs of models."""
     np.save(folder / "x.npy", np.ones((4, 3), np.float32))
     (folder / "x.csv").write_text("wind,rain\n" + "1,2.5\n-3e2,4\n" * 3)
+    return [folder / "x.npy", folder / "x.csv", *sounds(folder)]
+
+
+def sounds(folder: Path) -> list[Path]:
     for width in (1, 3):
         with wave.open(str(folder / f"{width}.wav"), "wb") as file:
             file.setparams((2, width, 8000, 0, "NONE", ""))
             file.writeframes(bytes(range(24 * width)))
-    return [folder / name for name in ("x.npy", "x.csv", "1.wav", "3.wav")]
+    return [folder / "1.wav", folder / "3.wav"]
+
+
+def sequence_tables(folder: Path) -> list[Path]:
+    """Tables of sequences: long and wide ones."""
+    steps = "".join(f"{who},2024-01-0{day},{day}.5,{-day},{'ab'[who]}\n" for who in range(2) for day in range(1, 4))
+    (folder / "long.csv").write_text("who,when,wind,rain,y\n" + steps)
+    (folder / "wide.csv").write_text("x0;x1;x2;y\n1;2.5;-3;0\n4;5;;1\n6;;;0\n")
+    return [folder / "long.csv", folder / "wide.csv"]
+
+
+def sequence_arrays(folder: Path) -> list[Path]:
+    np.savez(folder / "padded.npz", x=np.ones((3, 4, 2), "f"), lengths=np.array([4, 1, 2]), y=np.array(["a", "b", "a"]))
+    np.savez(folder / "ragged.npz", first=np.ones((3, 2)), second=np.ones((1, 2), "i2"), y=np.array([0.5, 1]))
+    return [folder / "padded.npz", folder / "ragged.npz"]
+
+
+def parquet_tables(folder: Path) -> list[Path]:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"who": [0, 0, 1], "when": [1, 2, 1], "wind": [0.5, 1.5, 2.5], "y": ["a", "a", "b"]})
+    for compression in ("none", "snappy"):
+        pyarrow.parquet.write_table(table, folder / f"{compression}.parquet", compression=compression)
+    return [folder / "none.parquet", folder / "snappy.parquet"]
 
 
 # Formats of several files: they are joined, and a reader parts them again.
@@ -272,6 +302,24 @@ def read_input(path: Path) -> None:
     read_arrays(path)
 
 
+def sequences_in(name: str) -> Callable[[Path], None]:
+    """Reads labelled sequences from a file of this name, or from the folder of it if that is a sound."""
+
+    def read(path: Path) -> None:
+        content = path.read_bytes()
+        file = path.parent / "sequences" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        if file.suffix == ".wav":
+            read_sequences(file.parent.parent)
+        elif b"who" in content:
+            read_sequences(file, target="y", id="who", time="when")
+        else:
+            read_sequences(file, target="y")
+
+    return read
+
+
 class Format(NamedTuple):
     """Whole files, which may be written into a folder for it, and how they are read."""
 
@@ -299,7 +347,12 @@ FORMATS = {
     "SavedModel": Format(folders("tf1_*", "tf_function*", "tf_keras*", "tf_module*"), read_saved_model),
     "TensorFlow graph": Format(lambda folder: [MODELS / "tf1_frozen.pb"], read_model),
     "TensorFlow.js": Format(folders("tf_tfjs_*"), read_tfjs),
+    "table of sequences": Format(sequence_tables, sequences_in("a.csv")),
+    "arrays of sequences": Format(sequence_arrays, sequences_in("a.npz")),
+    "sound of a sequence": Format(sounds, sequences_in("sounds/class/1.wav")),
 }
+if find_spec("pyarrow"):
+    FORMATS["Parquet"] = Format(parquet_tables, sequences_in("a.parquet"))
 
 
 @cache

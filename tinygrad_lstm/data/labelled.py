@@ -241,7 +241,9 @@ def _times(given: HostArray) -> HostArray:
     try:
         return given.astype("datetime64[us]")
     except (TypeError, ValueError) as error:
-        raise ContentError(f"the times are neither numbers nor dates as 2024-12-31T23:59:59 ({error})") from error
+        raise ContentError(
+            f"the times are neither numbers nor dates as 2024-12-31T23:59:59 ({shown(str(error))})"
+        ) from error
 
 
 def _check_order(times: HostArray, rows: Rows, name: str, row_name: RowName) -> None:

@@ -120,7 +120,7 @@ def _parquet(path: Path) -> dict[str, HostArray]:
     with open_file(path) as file:
         try:
             table = pyarrow.parquet.read_table(file)
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OSError) as error:  # OSError: damaged content, too
             raise ContentError(f"not a Parquet file that can be read: {shown(str(error))}") from error
     if len({*table.column_names}) < len(table.column_names):
         raise ContentError("two columns have one name")

@@ -59,7 +59,7 @@ class Runs:
         whole, text = (self.old, TEXT) if last.options.seed == 0 else (self.new, OTHER_TEXT)
         folder = RunFolder(out)
         folder.complete()
-        assert folder.read_text(last.text_digest) == text
+        assert folder.read_text(last.text_digest)[:] == text
         resumed = resume(out, text, steps=6 if last.step == 5 else None)
         if last.step < 5:
             resumed.run()
@@ -253,10 +253,10 @@ def test_texts_of_any_characters_are_kept(tmp_path: Path) -> None:
     start(tmp_path, 0, text).run()
     folder = RunFolder(tmp_path)
     assert folder.text.stat().st_mode & 0o077 == 0 or os.name != "posix"  # others need not be able to read it
-    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest) == text
+    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest)[:] == text
     folder.text.unlink()
     resume(tmp_path, text, steps=6).run()  # and once more, if they were removed
-    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest) == text
+    assert folder.read_text(TextCheckpoint.load(folder.last).text_digest)[:] == text
 
 
 def test_folders_are_numbered(tmp_path: Path) -> None:

@@ -96,6 +96,25 @@ def test_eval_skips_unknown_characters(folder: Path, trained: Path, tmp_path: Pa
     assert result.stdout == succeed("eval", trained, "--data", tmp_path / "known.txt")
 
 
+def test_eval_and_inspect_read_texts_as_train_does(trained: Path, tmp_path: Path) -> None:
+    """In any encoding, compressed, and from standard input."""
+    text, plain, wide = TEXT[:300], tmp_path / "a.txt", tmp_path / "b.txt.gz"
+    plain.write_text(text)
+    wide.write_bytes(gzip.compress(text.encode("utf-16")))
+    expected = succeed("eval", trained, "--data", plain)
+    assert succeed("eval", trained, "--data", wide, "--encoding", "utf-16") == expected
+    more = ["--out", tmp_path / "page.html"]
+    assert "a trace of 300 char" in succeed("inspect", trained, "--data", wide, "--encoding", "utf-16", *more)
+    for command, options, printed in (("eval", [], expected), ("inspect", more, "a trace of 300 characters")):
+        arguments = [*COMMAND, command, trained, "--data", "-", *options]
+        result = subprocess.run(arguments, input=text, capture_output=True, text=True, env=environment(), check=True)
+        assert printed in result.stdout
+    message = "--encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got 'klingon'"
+    for command in ("eval", "inspect"):
+        assert fail(command, trained, "--data", wide, "--encoding", "klingon") == message
+    assert fail("inspect", trained, "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
+
+
 def test_sample_skips_unknown_characters(trained: Path) -> None:
     options = ["--length", 20, "--seed", 0]
     assert fail("sample", trained, "--prompt", "the Fox", *options).endswith("leaves such characters out")

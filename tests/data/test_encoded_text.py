@@ -86,6 +86,8 @@ def test_a_different_vocabulary(whole: str, more: str, size: int) -> None:
             with pytest.raises(ValueError) as raised:
                 found.with_vocabulary(smaller)
             assert f"character {whole[unknown[0]]!r} at position {unknown[0]} is not among" in str(raised.value)
+            kept = found.with_vocabulary(smaller, unknown="skip")
+            assert kept[:] == "".join(character for character in whole if character in more)
         else:
             assert found.with_vocabulary(smaller)[:] == whole
 

@@ -1,5 +1,7 @@
 """`tinygrad-lstm inspect`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -7,6 +9,7 @@ import typer
 
 from .. import ops
 from .._tensor import Tensor, tensor
+from ..data.encoded_text import EncodedText
 from ..data.text import Unknown, split_text
 from ..data.text_files import manual_text, read_text
 from ..inspect import (
@@ -23,7 +26,7 @@ from ..inspect import (
 )
 from ..inspect.plots import new_figure, write_figure
 from ..train import TextCheckpoint
-from ..train.folder import RunFolder, digest, encoded_text, newest_folder
+from ..train.folder import RunFolder, newest_folder
 from .inputs import Channel, Inputs, inputs_of
 from .inspecting import Inspected, of_inputs
 from .models import Shapes, StatePairs, WholeModel
@@ -32,12 +35,14 @@ from .shared import (
     Device,
     UnknownOption,
     data_hint,
+    known_characters,
     known_text,
     load_model,
     path_option,
     require,
     writable_file,
 )
+from .texts import Encoding, data_sources, text_of_sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,8 +77,11 @@ def inspect(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="The text from a file, or a folder of them; may be repeated.", metavar="PATH"),
+        typer.Option(
+            help="The text from a file, or a folder of them, or - for standard input; may be repeated.", metavar="PATH"
+        ),
     ] = None,
+    encoding: Encoding = None,
     out: Annotated[
         str | None,
         typer.Option(help="The page to write.  [default: page.html, in the folder of a run]", metavar="FILE"),
@@ -104,6 +112,7 @@ def inspect(
     if folder is not None:
         new_figure()  # raises now if matplotlib is missing
     of_all = loss == "mean"
+    require("--encoding", encoding is None or bool(data), "--data with it", "none")
     if input:
         require("--input", text is None and not data, "either inputs or a text", "both")
         model = WholeModel.load(str(path), device, state, shape)
@@ -113,7 +122,8 @@ def inspect(
         if run is None and path.is_dir():
             raise ValueError(f"{path}: not the folder of a run; for the folder of a SavedModel, give --input")
         require("--vocabulary", vocabulary is None, "it together with --input", vocabulary)
-        shown = _of_text(path, run, text, data, unknown, device, of_all)
+        given = partial(_text, run=run, text=text, data=data, encoding=encoding, unknown=unknown)
+        shown = _of_text(path, given, device, of_all)
     _write_page(shown, place, f"Inside {path.name}", *windows)
     print(f"page: {place} ({place.stat().st_size / 1e6:,.1f} MB); open it in a browser")
     if folder is not None:
@@ -140,21 +150,13 @@ def _write_page(shown: Inspected, place: Path, title: str, steps: slice | None, 
         raise ValueError(f"{error.reason}; give {' or '.join(options) or 'both fewer --steps and --units'}") from error
 
 
-def _of_text(
-    path: Path,
-    run: RunFolder | None,
-    text: str | None,
-    data: list[str] | None,
-    unknown: Unknown,
-    device: str | None,
-    of_all: bool,
-) -> Inspected:
+def _of_text(path: Path, text_for: Callable[[TextCheckpoint], str], device: str | None, of_all: bool) -> Inspected:
     """A trace of a character model, with the gradients of the last character's loss or of the mean loss."""
     try:
         saved, model = load_model(str(path), device)
     except ValueError as error:
         raise ValueError(f"{error}; for a model from a different program, give --input") from error
-    text = _text(saved, run, text, data, unknown)
+    text = text_for(saved)
     ids = tensor(saved.vocabulary.encode(text), device=next(model.parameters()).device).unsqueeze(1)  # (T, 1)
     megabytes = trace_memory(model, ids, gradients=True) / 1e6
     print(f"a trace of {len(ids):,} characters takes {megabytes:,.1f} MB", flush=True)
@@ -169,13 +171,20 @@ def _of_text(
 
 
 def _text(
-    saved: TextCheckpoint, run: RunFolder | None, text: str | None, data: list[str] | None, unknown: Unknown
+    saved: TextCheckpoint,
+    run: RunFolder | None,
+    text: str | None,
+    data: list[str] | None,
+    encoding: str | None,
+    unknown: Unknown,
 ) -> str:
     """The text that the model reads."""
     if data:
         require("--text", text is None, "either a text or --data", "both")
-        text = read_text([path_option("--data", path) for path in data])
-    text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
+        read, _ = text_of_sources(data_sources(data), encoding)
+        text = known_characters(saved.vocabulary, read, unknown)[:]
+    else:
+        text = known_text(saved.vocabulary, _unseen_text(saved, run) if text is None else text, unknown)
     require("--text", len(text) >= 2, "at least two characters, of which the second can be predicted", len(text))
     return text
 
@@ -221,14 +230,16 @@ def _unseen_text(saved: TextCheckpoint, folder: RunFolder | None) -> str:
     """
     if folder is not None and folder.text.exists():
         whole = folder.read_text(saved.text_digest)
-    elif not saved.sources and digest(encoded_text(manual_text())) == saved.text_digest:
-        whole = manual_text()
+    elif not saved.sources and (manual := EncodedText.of(manual_text())).digest == saved.text_digest:
+        whole = manual
     else:
         hint = data_hint(saved) if saved.sources else "with --data; it is not the manual of this Python"
         raise ValueError(f"{saved.path}: give a text with --text, the folder of the run, or its text {hint}")
-    _, held_back = split_text(whole)
-    _, _, lines = held_back[: 2 * _SHOWN].partition("\n")
-    return (lines if len(lines) > 1 else held_back)[:_SHOWN]
+    _, held_back = split_text(whole.ids)
+    beginning = len(whole) - len(held_back)
+    unseen = whole[beginning : beginning + 2 * _SHOWN]
+    _, _, lines = unseen.partition("\n")
+    return (lines if len(lines) > 1 else unseen)[:_SHOWN]
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 from tinygrad_lstm.backends import compiled, threads
 from tinygrad_lstm.models import CharLM
 
+from ..data.encoded_text import EncodedText
 from ..data.text import Unknown, Vocabulary
 from ..device import default_device, get_device, get_num_threads, set_num_threads
 from ..io.atomic import check_writable
@@ -27,6 +28,7 @@ __all__ = [
     "Threads",
     "UnknownOption",
     "data_hint",
+    "known_characters",
     "known_text",
     "load_model",
     "model_maker",
@@ -146,13 +148,15 @@ def load_model(path: str, device: str | None) -> tuple[TextCheckpoint, CharLM]:
 
 def known_text(vocabulary: Vocabulary, text: str, unknown: Unknown) -> str:
     """The text; if `unknown` is "skip", without unknown characters, whose number is printed."""
-    if unknown == "error":
-        try:
-            vocabulary.encode(text)
-        except ValueError as error:
-            raise ValueError(f"{error}; --unknown skip leaves such characters out") from error
-        return text
-    known = vocabulary.known(text)
+    return known_characters(vocabulary, EncodedText.of(text), unknown)[:] if text else ""
+
+
+def known_characters(vocabulary: Vocabulary, text: EncodedText, unknown: Unknown) -> EncodedText:
+    """The same for a long text."""
+    try:
+        known = text.with_vocabulary(vocabulary, unknown)
+    except ValueError as error:
+        raise ValueError(f"{error}; --unknown skip leaves such characters out") from error
     if left_out := len(text) - len(known):
         print(f"skipped {left_out:,} of {len(text):,} characters, which the model does not know", file=sys.stderr)
     return known

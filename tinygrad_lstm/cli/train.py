@@ -220,7 +220,7 @@ def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:
 def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> EncodedText:
     if not folder.text.exists():
         raise ValueError(f"{folder.text}: not there; give the text of this run again, {data_hint(checkpoint)}")
-    return folder.read_encoded_text(checkpoint.text_digest)
+    return folder.read_text(checkpoint.text_digest)
 
 
 def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:

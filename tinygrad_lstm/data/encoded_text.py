@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tinygrad_lstm.backends.dtypes import smallest_dtype
 
 from ..files import open_file
-from .text import Vocabulary, code_points
+from .text import Unknown, Vocabulary, code_points
 from .text_files import PIECE, decoded, file_texts, joined
 
 __all__ = ["EncodedText"]
@@ -120,25 +120,33 @@ class EncodedText:
             raise ValueError("a file of the text changed while it was read; try again")
         return cls(vocabulary, ids)
 
-    def with_vocabulary(self, vocabulary: Vocabulary) -> "EncodedText":
+    def with_vocabulary(self, vocabulary: Vocabulary, unknown: Unknown = "error") -> "EncodedText":
         """The same text, with the ids that its characters have in a different vocabulary.
 
+        Args:
+            vocabulary: the characters.
+            unknown: for characters that are not in the vocabulary: "error" raises, "skip" leaves them out.
+
         Raises:
-            ValueError: it has a character that is not in the vocabulary.
+            ValueError: it has a character that is not in the vocabulary, and `unknown` is "error".
         """
         if vocabulary == self.vocabulary:
             return self
         added = set(self.vocabulary.characters) - set(vocabulary.characters)
         table = np.zeros(len(self.vocabulary), _smallest(len(vocabulary)))
-        unknown = np.array([character in added for character in self.vocabulary.characters])
+        is_known = np.array([character not in added for character in self.vocabulary.characters])
         kept = "".join(character for character in self.vocabulary.characters if character not in added)
-        table[~unknown] = vocabulary.encode(kept)
-        ids = _room(len(self), table.dtype)
-        for start in range(0, len(self), PIECE):
-            piece = self.ids[start : start + PIECE]
-            if added and (found := unknown[piece]).any():
-                vocabulary.refuse(self.vocabulary.characters[piece[found.argmax()]], start + int(found.argmax()))
-            ids[start : start + PIECE] = table[piece]
+        table[is_known] = vocabulary.encode(kept)
+        pieces = [self.ids[start : start + PIECE] for start in range(0, len(self), PIECE)]
+        number = sum(int(is_known[piece].sum()) for piece in pieces) if added else len(self)
+        ids, at = _room(number if unknown == "skip" else len(self), table.dtype), 0
+        for piece in pieces:
+            if added and not (known := is_known[piece]).all():
+                if unknown == "error":
+                    vocabulary.refuse(self.vocabulary.characters[piece[known.argmin()]], at + int(known.argmin()))
+                piece = piece[known]
+            ids[at : at + len(piece)] = table[piece]
+            at += len(piece)
         return EncodedText(vocabulary, ids)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from ..io.atomic import lock, naming_errors, write_atomically
 from ..metrics import read_metrics
 from .checkpoint import Checkpoint
 
-__all__ = ["TEXT_DIGEST", "RunFolder", "digest", "encoded_text", "newest_folder", "next_folder"]
+__all__ = ["TEXT_DIGEST", "RunFolder", "digest", "newest_folder", "next_folder"]
 
 TEXT_DIGEST = "text_digest"
 """The entry of `Checkpoint.about` with the digest of the run's text."""
@@ -97,20 +97,13 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def read_text(self, text_digest: str) -> str:
+    def read_text(self, text_digest: str) -> EncodedText:
         """The saved text of a run, which has this digest.
 
         Raises:
             OSError: it does not exist or cannot be read.
             ValueError: it is a different text, or not a regular file.
         """
-        data = read_file(self.text)
-        if digest(data) != text_digest:
-            raise ValueError(f"{self.text}: not the text that this run was started with")
-        return data.decode("utf-8", "surrogatepass")
-
-    def read_encoded_text(self, text_digest: str) -> EncodedText:
-        """The text that `read_text` returns, in little memory. Raises the errors of `read_text`."""
         if _digest_of_file(self.text) != text_digest:
             raise ValueError(f"{self.text}: not the text that this run was started with")
         return EncodedText.read_utf8(self.text)
@@ -210,11 +203,6 @@ _PREPARED = re.compile(r"\.(text\.utf8|best\.safetensors|metrics\.jsonl)\.[0-9a-
 def _prepared(path: Path, last: bytes) -> Path:
     """The path of a file that waits until `last` has this content."""
     return path.with_name(f".{path.name}.{digest(last)[:16]}.next")
-
-
-def encoded_text(text: str) -> bytes:
-    """The text as UTF-8."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 def digest(data: bytes) -> str:

@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors == "\nstopping after this step; Ctrl-C again quits without saving\n"
+    assert errors == "\nstopping after this step; Ctrl-C again ends at once, with the best network so far\n"
     assert "the best network so far is in runs/fit/model.safetensors" in printed
     assert len(run_here("predict", "runs/fit", "train.csv", cwd=tmp_path).stdout.splitlines()) == 41
     (resume,) = re.findall(r"resume with: (.*)\n", printed)

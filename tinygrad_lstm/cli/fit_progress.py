@@ -17,6 +17,8 @@ __all__ = ["FitProgress", "following"]
 
 SECONDS = 2.0
 """The least time between two lines."""
+QUITS = "ends at once, with the best network so far"
+"""What a second Ctrl-C does."""
 STAGES = {"search": "finding the number of epochs", "final": "training the final network"}
 """What the two trainings of a fit are for, by the names of their folders."""
 
@@ -100,11 +102,11 @@ def following(epochs: int) -> Iterator[FitProgress]:
     console = Console()
     if not console.is_terminal:
         progress = FitProgress(epochs, None)
-        with stopping_at_signals(progress.ask_to_stop) as progress.stop:
+        with stopping_at_signals(progress.ask_to_stop, QUITS) as progress.stop:
             yield progress
         return
     columns = (BarColumn(10), TextColumn("{task.description}", markup=False))
     with ProgressBar(*columns, console=console) as bar:
         progress = FitProgress(epochs, bar)
-        with stopping_at_signals(progress.ask_to_stop) as progress.stop:
+        with stopping_at_signals(progress.ask_to_stop, QUITS) as progress.stop:
             yield progress

@@ -68,12 +68,16 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping_at_signals(stop: Callable[[], None]) -> Iterator[Stop]:
+def stopping_at_signals(stop: Callable[[], None], quits: str = "quits without saving") -> Iterator[Stop]:
     """Within this context, the first SIGINT, SIGTERM or SIGHUP calls `stop` and prints a message.
 
     After it, Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP are ignored: a closing terminal may send both, and
     repeatedly. While `Stop.showing` is set, the first signal raises BlockingIOError: saving must not wait for a reader
     of the output, as in a stopped terminal. Signals that were ignored before, as by nohup, stay ignored.
+
+    Args:
+        stop: called by the first signal.
+        quits: what Ctrl-C does then, for the message.
     """
     request = Stop()
 
@@ -82,7 +86,7 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[Stop]:
             request.signal = number
             stop()
             cause, again = ("", " again") if number == signal.SIGINT else (f" ({signal.Signals(number).name})", "")
-            _tell(f"\nstopping after this step{cause}; Ctrl-C{again} quits without saving\n")
+            _tell(f"\nstopping after this step{cause}; Ctrl-C{again} {quits}\n")
             if request.showing:
                 raise BlockingIOError(errno.EAGAIN, "the output could not be written at once")
         elif number == signal.SIGINT:

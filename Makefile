@@ -58,7 +58,7 @@ test-oldest: $(OLDEST)/.installed  ## what the library needs of its dependencies
 
 # The page's examples with sktime and aeon run there too. Warnings are those of these libraries.
 test-adapters: $(ADAPTERS)/.installed  ## sktime's and aeon's own checks of the estimators for them, in an environment with both
-	$(ONE_THREAD) $(ADAPTERS)/bin/pytest -rs -W ignore -k "adapters or in_order and your-data" \
+	$(ONE_THREAD) $(ADAPTERS)/bin/pytest -rs -W ignore -k "adapters or blocks and your-data" \
 		tests/estimators/test_adapters.py tests/docs/test_pages.py $(ARGS)
 
 # The theme prints an advertisement otherwise.
@@ -167,7 +167,7 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.py | $(VENV)/.made
 
 $(ADAPTERS)/.installed: pyproject.toml | $(VENV)/.made
 	$(VENV)/bin/python -m venv --clear $(ADAPTERS)
-	$(ADAPTERS)/bin/python -m pip --quiet --disable-pip-version-check --no-input install -e '.[sktime,aeon]' hypothesis pytest
+	$(ADAPTERS)/bin/python -m pip --quiet --disable-pip-version-check --no-input install -e '.[aeon,onnx,plot,sktime]' hypothesis pytest
 	@touch $@
 
 # For editors, and for type checkers and mkdocstrings, which are run on the checkout itself.

@@ -63,6 +63,14 @@ def test_a_node_that_cannot_be_computed_is_named(tmp_path: Path) -> None:
         model(X)
 
 
+def test_an_anomaly_in_a_node_is_still_one(tmp_path: Path) -> None:
+    log = helper.make_node("Log", ["x"], ["y"], "mine")
+    model = tg.io.load_model(saved(tmp_path / "model.onnx", [log]))
+    with pytest.raises(FloatingPointError, match="a NaN") as caught, tg.detect_anomaly(), np.errstate(invalid="ignore"):
+        model(-X)
+    assert caught.value.__notes__ == ["in the node 'mine'"]
+
+
 def test_modules_are_nested_at_most_32_deep() -> None:
     (path,) = attribute_names(["/".join("a" * 100)]).values()
     assert path == ".".join("a" * 32 + "_")[:-1] + "_".join("a" * 68)

@@ -125,6 +125,18 @@ def test_a_layer_that_cannot_be_computed_is_named(tmp_path: Path) -> None:
         found(np.ones((2, 3), "f4"))
 
 
+def test_an_error_of_a_hook_is_not_changed(tmp_path: Path) -> None:
+    found = loaded(tmp_path, sequential(layer("Dropout", name="mine", rate=0.5)))
+
+    def hook(*_: Any) -> None:
+        raise KeyError("a key of the user's")
+
+    found.mine.register_forward_hook(hook)
+    with pytest.raises(KeyError, match="a key of the user's") as caught:
+        found(np.ones((2, 3), "f4"))
+    assert caught.value.__notes__ == ["in the layer 'mine'"]
+
+
 def test_a_user_defined_model_is_refused(tmp_path: Path) -> None:
     assert "its model's class, 'Mine', is user-defined" in refusal(tmp_path, layer("Mine", name="m"))
     assert "weights and no model" in refusal(tmp_path, "null", dict(WEIGHTS))

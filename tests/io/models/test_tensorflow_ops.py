@@ -214,7 +214,7 @@ def test_constants_take_limited_memory(tmp_path: Path) -> None:
     names = [f"c{k}" for k in range(100)]
     add = {"name": "y", "op": "AddN", "input": names}
     assert load_nodes(tmp_path, *map(filled, names[:4]), {**add, "input": names[:4]})().tolist() == [4.0] * 2**18
-    with pytest.raises(ValueError, match="its constants take too much memory, measured by its size"):
+    with pytest.raises(ValueError, match="its arrays take too much memory, measured by its size"):
         load_nodes(tmp_path, *map(filled, names), add)
 
 

@@ -1,5 +1,7 @@
 """What a loaded model computes: named steps, one after the other."""
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -74,7 +76,7 @@ class Body:
         """The outputs, given the inputs by name; values that are not inputs are ignored.
 
         Raises:
-            ValueError: a step cannot be computed, as the file or the values of the inputs are wrong; it names the step.
+            ValueError: a step cannot be computed, since the file or the inputs are wrong. The message names the step.
         """
         values, seen, tracer = {**values, "": None}, _WATCHED.get(), mode().value.tracer
         dtype = _COMPUTED_IN.get()
@@ -88,10 +90,11 @@ class Body:
                 if seen is not None:
                     seen.before(step, arguments)
                 result = step.function(*arguments)
-            except _UNFIT as error:
-                raise ValueError(f"{step.origin or step.op} cannot be computed: {error}") from error
             except Exception as error:
-                error.add_note(f"in {step.origin or step.op}")
+                where = step.origin or step.op
+                if _is_unfit(error):
+                    raise ValueError(f"{where} cannot be computed: {_reason(error)}") from error
+                error.add_note(f"in {where}")
                 raise
             if dtype is not None:
                 result = floats_as(dtype, result)
@@ -110,6 +113,25 @@ class Body:
 _UNFIT = (TypeError, LookupError, AttributeError, ArithmeticError)
 """What functions raise for arguments that they do not take, except ValueErrors. A file may have any step with any
 arguments, and not all of these are known before it runs."""
+
+_LIBRARIES = {__name__.partition(".")[0], "numpy", "cupy", *sys.stdlib_module_names}
+"""The packages whose code steps run. Other code is a user's, such as a hook, or a layer in place of the file's."""
+
+
+def _is_unfit(error: Exception) -> bool:
+    """Whether an error is due to arguments that a step does not take. Errors of a user's code stay what they are.
+
+    So does the FloatingPointError of `detect_anomaly`.
+    """
+    if not isinstance(error, _UNFIT) or isinstance(error, FloatingPointError):
+        return False
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return all(module.partition(".")[0] in _LIBRARIES for module in modules)
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error; that of a KeyError is only the key."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, KeyError) or not str(error) else str(error)
 
 
 def needed(steps: Sequence[Step], results: Iterable[str]) -> list[Step]:

@@ -187,6 +187,8 @@ def _by_heads(
     return_attention_scores: bool = False,
     use_causal_mask: bool = False,
 ) -> Any:
+    if query.ndim != 3 or value.ndim != 3:
+        raise ValueError(f"attention along one axis of time: expected (B, T, F), got {query.shape} and {value.shape}")
     T, S = query.shape[1], value.shape[1]
     masks = [] if query_mask is None else [query_mask[:, None, :, None]]
     masks += [mask[:, None, None, :] for mask in (value_mask, key_mask) if mask is not None]

@@ -85,6 +85,7 @@ def counting_its_steps(x: Tensor) -> Any:
     (lambda x: x.sum() + tg.zeros(2 * math.isqrt(len(x)), x.shape[1]), "op 'full' takes the number 4 or 10"),
     (lambda x: x + tg.tensor(np.arange(len(x)))[:, None, None], "op 'getitem' is given an array, of shape"),
     (lambda x: x[:: len(x)], "'getitem' takes the number 4 or 33, .* that is not always the same"),
+    (lambda x: tg.max_pool1d(x.permute(1, 2, 0), len(x)), "'max_pool1d' takes the number 4 or 33, .* always the same"),
     (lambda x: tg.conv1d(x.permute(1, 2, 0), x.permute(1, 2, 0)), "'conv1d' takes the number .* always the same"),
     (lambda x: tg.stack(x.unbind(0)[:2]), "op 'unbind' returns 4 results in one run and 33 in another"),
     (with_step(lambda x_t, h: h * 2), "a step takes no element of a sequence"),

@@ -322,7 +322,7 @@ WHOLE: list[tuple[Callable[[Any, Tensor], Any], str]] = [
     (lambda self, x: x.flip(0), "flip goes over all steps"),
     (
         lambda self, x: tg.pad(x, [0, 0, 0, 0, 2, 2], "reflect"),
-        "flip takes the steps at an end backward, as padding by",
+        "flip takes steps backward, as padding by",
     ),
     (lambda self, x: self.both(x)[0], r"scan 'both\.l0_reverse' goes through the sequence backward"),
     (lambda self, x: tg.cat([x, x], 0), "cat joins two sequences, one after the other"),

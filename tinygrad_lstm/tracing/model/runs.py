@@ -50,9 +50,9 @@ def recorded(
             return traced(short)
         try:
             found = traced(short)
-        except UntraceableError as error:
-            if isinstance(error, ShortExampleError):
-                return traced(long)
+        except ShortExampleError:
+            return traced(long)
+        except UntraceableError:
             raise
         except Exception:  # a window may not fit into them
             return traced(long)

@@ -148,14 +148,20 @@ class Trace(Run):
                 if isinstance(size, Length) and _is_new(size):
                     size.source = value
                     self.lengths += [] if self._calls else [size]
-        self._check_windows(call)
+        if call.function in _OF_WINDOWS:
+            self._check_windows(call)
         self._calls.append(call)
 
     def _check_windows(self, call: Call) -> None:
-        """Raises if there are as many windows in both runs, as if their number did not depend on the length."""
-        if call.function not in _OF_WINDOWS:
+        """Raises if there are as many windows in both runs, as if their number did not depend on the length.
+
+        There may be, if the length is also that of a window or of a stride.
+        """
+        x, *others = call.arguments
+        settings = [*leaves(others), *(size for operand in operands(others) for size in operand.shape)]
+        if any(isinstance(setting, Derived) for setting in settings):
             return
-        for size, number in zip(call.arguments[0].shape[2:], call.results[0].shape[2:], strict=False):
+        for size, number in zip(x.shape[2:], call.results[0].shape[2:], strict=False):
             if isinstance(size, Length) and not isinstance(number, Length):
                 raise ShortExampleError(
                     f"op {call.name!r} returns the length {number} for both {size.values[0]} and {size.values[1]}, as "

@@ -155,8 +155,8 @@ def _along(p: Planner, call: Call, *given: Any) -> list[Flow]:
     dims = dims_of("stream", given[at], (0,) * ndim) if several else (dim_of("stream", given[at], (0,) * ndim),)
     if call.name == "flip" and _is_part(call.arguments[0]) and any(TIME in x.layout.dims[dim] for dim in dims):
         raise refused(
-            "takes the steps at an end backward, as padding by reflection does (pad_mode of tg.stft), which no stream "
-            "does; padding with zeros can be streamed"
+            "takes steps backward, as padding by reflection does (pad_mode of tg.stft), which no stream can; padding "
+            "with zeros can be streamed"
         )
     check_free(x.layout, *dims)
     return along_frames(p, call, given, at, dims, several)

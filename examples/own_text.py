@@ -24,7 +24,7 @@ unseen = held_back[held_back.find("\n\n") + 2 :][:4000]
 print(f"{len(text):,} characters, {len(set(text))} different ones")
 
 # %% The model, and what it writes before it has learnt anything.
-options = TrainingOptions(hidden=96, steps=700, lr=0.01, validate_every=100, seed=1)
+options = TrainingOptions(hidden=96, seq_len=64, batch=16, steps=1400, validate_every=200, seed=0)
 trainer = TextTrainer.start(CharLM.from_options, text, options, out="own_text")
 model, vocabulary = trainer.model, trainer.vocabulary
 prompt = unseen[:30]
@@ -37,7 +37,7 @@ def written(length: int) -> str:
 
 print(f"\nBefore training:\n{written(100)}\n")
 
-# %% Training. At each step the model reads the next 64 characters at 32 places of the text.
+# %% Training. At each step the model reads the next 64 characters at 16 places of the text.
 trainer.run(report=lambda now: now.validation_loss and print(f"step {now.step}: {now.validation_loss:.2f} nats"))
 print(f"\nAfter training:\n{written(400)}\n")
 

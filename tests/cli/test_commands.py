@@ -363,7 +363,7 @@ def test_help_names_the_commands_and_options() -> None:
     commands = ("train", "sample", "eval", "explain", "gradient-flow", "inspect", "atlas", "info")
     assert all(f"\n  {command} " in printed for command in commands)
     printed = succeed("train", "--help")
-    assert "[default: 1000]" in printed and "(1000)" not in printed
+    assert "[default: 2000]" in printed and "(2000)" not in printed
     options = (
         "data encoding out steps epochs minutes patience cell embedding tie hidden layers seq-len batch lr schedule "
         "clip weight-decay forget-bias dropout device threads seed init-from resume"

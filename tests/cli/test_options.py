@@ -166,8 +166,8 @@ def test_threads_must_be_at_least_one(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_rate_is_shown_at_each_report(folder: Path, tmp_path: Path) -> None:
-    printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 60, "--lr", 0.01, *TINY)
-    assert re.search(r"step 60/60 .* lr 0\.0019 ", printed)
+    printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 120, "--lr", 0.01, *TINY)
+    assert re.search(r"step 120/120 .* lr 0\.00069 ", printed)
 
 
 # -- limits, rates and what is read -----------------------------------------------------------------------------------
@@ -228,6 +228,7 @@ def test_several_samples_are_drawn_from_the_likeliest(trained: Path) -> None:
     ).groups()  # type: ignore[union-attr]
     assert first != second and succeed(*command, "--temperature", 2) == first + "\n"
     assert succeed(*command, "--top-p", 1e-9, "--temperature", 2) == succeed(*command, "--temperature", 0)
+    assert succeed(*command) == succeed(*command, "--temperature", 0.7, "--top-p", 0.9)
     assert fail(*command, "--top-p", 0) == "--top-p: expected above 0 and at most 1, got 0.0"
     assert fail(*command, "--count", 0) == "--count: expected at least 1, got 0"
 

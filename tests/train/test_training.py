@@ -50,8 +50,8 @@ def test_metrics_are_json_lines_and_reported(tmp_path: Path) -> None:
         assert line["epoch"] == pytest.approx(line["step"] / 19)
         assert line["per_second"] > 0
         assert (line["validation_loss"] is None) == (line["step"] % 7 != 0 and line["step"] != STEPS)
-    # Rises in 4 steps from a quarter of 5e-3, then falls in 20 to a tenth: the rates of steps 3, 6 and 7.
-    expected = [5e-3 * 0.625, 5e-3 * (1 - 0.9 / 20), 5e-3 * (1 - 0.9 * 2 / 20)]
+    # Rises in 4 steps from a quarter of 2e-2, then falls in 20 to a fiftieth: the rates of steps 3, 6 and 7.
+    expected = [2e-2 * 0.625, 2e-2 * (1 - 0.98 / 20), 2e-2 * (1 - 0.98 * 2 / 20)]
     assert [line["lr"] for line in lines[:3]] == pytest.approx(expected)
 
 

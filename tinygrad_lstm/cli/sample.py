@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .shared import Device, SavedModel, UnknownOption, known_text, load_model, require
+from .shared import TEMPERATURE, TOP_P, Device, SavedModel, UnknownOption, known_text, load_model, require
 
 __all__ = ["sample"]
 
@@ -17,11 +17,12 @@ def sample(
     length: Annotated[int, typer.Option(help="Characters to generate.")] = 500,
     temperature: Annotated[
         float, typer.Option(help="0 always takes the most likely character; higher values vary the text more.")
-    ] = 0.7,
+    ] = TEMPERATURE,
     top_k: Annotated[int | None, typer.Option(help="Draw only from this many most likely characters.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw only from the most likely characters with this probability in sum.")
-    ] = None,
+        float,
+        typer.Option(help="Draw only from the most likely characters with this probability in sum; 1 for all."),
+    ] = TOP_P,
     count: Annotated[int, typer.Option(help="The number of samples.")] = 1,
     unknown: UnknownOption = "error",
     device: Device = None,
@@ -32,7 +33,7 @@ def sample(
     require("--length", length >= 1, "at least 1", length)
     require("--temperature", 0 <= temperature < math.inf, "at least 0 and finite", temperature)
     require("--top-k", top_k is None or top_k >= 1, "at least 1", top_k)
-    require("--top-p", top_p is None or 0 < top_p <= 1, "above 0 and at most 1", top_p)
+    require("--top-p", 0 < top_p <= 1, "above 0 and at most 1", top_p)
     require("--count", count >= 1, "at least 1", count)
     require("--seed", seed is None or seed >= 0, "at least 0", seed)
     saved, model = load_model(checkpoint, device)

@@ -23,6 +23,8 @@ from ..train.folder import next_folder
 
 __all__ = [
     "DEFAULT_OUT",
+    "TEMPERATURE",
+    "TOP_P",
     "Device",
     "SavedModel",
     "Threads",
@@ -56,6 +58,10 @@ UnknownOption: TypeAlias = Annotated[
 ]
 DEFAULT_OUT = Path("runs/char-lm")
 """The folder of the first run without --out; the next ones are char-lm-2, char-lm-3, ..."""
+
+TEMPERATURE, TOP_P = 0.7, 0.9
+"""How `sample` draws by default, and `train` at its end. Without a limit of the probability, an unlikely character
+every few lines leads a small model astray."""
 
 
 def path_option(option: str, text: str) -> Path:

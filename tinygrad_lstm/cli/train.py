@@ -21,6 +21,8 @@ from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .reporting import reporting
 from .shared import (
     DEFAULT_OUT,
+    TEMPERATURE,
+    TOP_P,
     Device,
     Threads,
     data_hint,
@@ -78,7 +80,7 @@ def train(
     lr: Annotated[float | None, _option("lr", "Highest learning rate.")] = None,
     schedule: Annotated[
         str | None,
-        _option("schedule", "How the rate falls to a tenth by the last step: linear, cosine; or constant."),
+        _option("schedule", "How the rate falls to a fiftieth by the last step: linear, cosine; or constant."),
     ] = None,
     clip: Annotated[float | None, _option("clip", "Maximum norm of the gradients.")] = None,
     weight_decay: Annotated[float | None, _option("weight_decay", "Decay of the weights, as that of AdamW.")] = None,
@@ -272,7 +274,7 @@ def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: EncodedText,
         print(f"validation loss: {summary.best:.3f} nats a character ({bits:.3f} bits), after {summary.seconds:.0f} s")
     vocabulary, rng = trainer.vocabulary, np.random.default_rng(trainer.options.seed)
     prompt = (text[:200].split() or [text[0]])[0][:20]
-    ids = trainer.model.generate(vocabulary.encode(prompt).tolist(), 400, temperature=0.7, rng=rng)
+    ids = trainer.model.generate(vocabulary.encode(prompt).tolist(), 400, TEMPERATURE, rng=rng, top_p=TOP_P)
     print(f"a sample:\n\n{prompt}{vocabulary.decode(ids)}\n")
     checkpoints = [*([trainer.best_path] if summary.best is not None else []), trainer.last_path]
     files = [*checkpoints, trainer.metrics_path, *([summary.plot] if summary.plot else [])]

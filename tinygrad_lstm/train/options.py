@@ -35,7 +35,7 @@ class TrainingOptions:
         ValueError: a value is out of range, or there is no limit.
     """
 
-    steps: int | None = 1000
+    steps: int | None = 2000
     """Steps to train for."""
     epochs: int | None = None
     """How often to read the text."""
@@ -43,7 +43,7 @@ class TrainingOptions:
     """The time to train for, that before a run was resumed included. Such a run depends on the speed of the machine."""
     cell: str = "lstm"
     """The recurrent cell, such as "lstm" or "mgu": a name in `tinygrad_lstm.models.atlas.ATLAS`."""
-    embedding: int = 64
+    embedding: int = 32
     """The length of a character's vector."""
     tie: bool = False
     """Whether the output layer has the weights of the embedding; see `models.CharLM`."""
@@ -55,24 +55,24 @@ class TrainingOptions:
     """The initial bias of the forget gates, if the cell is "lstm"."""
     dropout: float = 0.0
     """The probability of dropout in training."""
-    seq_len: int = 64
+    seq_len: int = 32
     """T: the number of characters that gradients go back through."""
     batch: int = 32
     """B: the number of streams in a batch."""
-    lr: float = 5e-3
+    lr: float = 2e-2
     """The highest learning rate."""
-    warmup: int = 50
+    warmup: int = 100
     """Steps over which the learning rate rises to `lr`."""
     schedule: str = "linear"
-    """After the warmup, the learning rate falls to a tenth of `lr` in a line ("linear") or along a cosine ("cosine"),
-    or stays ("constant")."""
+    """After the warmup, the learning rate falls to a fiftieth of `lr` in a line ("linear") or along a cosine
+    ("cosine"), or stays ("constant")."""
     weight_decay: float = 0.0
     """Each step multiplies the weights by 1 - lr * weight_decay, as `optim.AdamW` does."""
     clip: float = 1.0
     """The maximum norm of gradients."""
     seed: int = 0
     """The seed of the initial weights and all random numbers."""
-    validate_every: int = 200
+    validate_every: int = 400
     """Steps between validations, each followed by a checkpoint."""
     patience: int | None = None
     """The number of validations in a row without a lower loss after which the run ends; None for never."""

@@ -9,12 +9,12 @@ from .options import TrainingOptions
 
 __all__ = ["RunSchedule"]
 
-FINAL_SHARE = 1 / 10
+FINAL_SHARE = 1 / 50
 """The learning rate after the last step, as a fraction of the highest."""
 
 
 class RunSchedule(LRScheduler):
-    """A linear rise to `lr` over `warmup` steps, then a fall to a tenth of that after the last step.
+    """A linear rise to `lr` over `warmup` steps, then a fall to a fiftieth of that after the last step.
 
     `TrainingOptions.schedule` says how it falls: in a line, along a cosine, or not at all. The fall starts from the
     present rate, whatever it is. So a run that is resumed with more steps continues from its last rate to the new end.
@@ -34,8 +34,8 @@ class RunSchedule(LRScheduler):
     ...         rates.append(round(adam.param_groups[0]["lr"], 4))
     ...         schedule.step()
     ...     print(rates)
-    [0.5, 0.75, 1.0, 0.775, 0.55, 0.325, 0.1]
-    [0.5, 0.75, 1.0, 0.8682, 0.55, 0.2318, 0.1]
+    [0.5, 0.75, 1.0, 0.755, 0.51, 0.265, 0.02]
+    [0.5, 0.75, 1.0, 0.8565, 0.51, 0.1635, 0.02]
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Errors within a file or in data, raised by code that does not know whose they are."""
+"""Errors in a file or in data, raised by code that does not know which file it is, or what the user called."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,16 @@ __all__ = ["ContentError", "naming_file", "shown"]
 
 
 class ContentError(Exception):
-    """Why a file cannot be read, or what is wrong with data; `naming_file` makes it an error that names them."""
+    """What is wrong in a file or in data. `naming_file` makes it a ValueError for the user."""
 
 
 @contextmanager
 def naming_file(path: str | Path) -> Iterator[None]:
-    """Turns a ContentError that is raised within it into a ValueError that names this file, or function."""
+    """Turns a ContentError that is raised within it into a ValueError whose message begins with a name.
+
+    Args:
+        path: the path of the file; for data, the name of the function that the user called.
+    """
     try:
         yield
     except ContentError as error:

@@ -78,8 +78,7 @@ def parse_table(
         for place, column in as_strings.items():
             column.append(cells[place].strip())
         for place in as_numbers:
-            number = _number(cells[place], blank)
-            if number is None:
+            if (number := _number(cells[place], blank)) is None:
                 name = shown(columns[place]) if columns else str(place + 1)
                 raise ContentError(f"line {line}, column {name}: expected a number, got {shown(cells[place])}")
             numbers.append(number)

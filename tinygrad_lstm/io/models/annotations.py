@@ -13,7 +13,8 @@ __all__ = ["is_of"]
 def is_of(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type.
 
-    A float may be an integer. A list may be a tuple if the annotation is a Sequence. A dtype is a number of the file.
+    Where a float is expected, an integer will do; where a Sequence is expected, a list or a tuple. A dtype is given by
+    its number in the file.
     """
     if hint is Any:
         return True

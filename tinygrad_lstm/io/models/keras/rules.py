@@ -175,7 +175,7 @@ class Rule:
         return self.function(*([weights] if self.weights else []), **given)
 
     def _takes(self, name: str, value: Any) -> bool:
-        """Whether a setting may have a value; None is for one that is not used, as `axis` beside lists of axes."""
+        """Whether a setting may have a value. Any setting may be None: files have it for what is not used."""
         hint = self.types[name]
         return value is None or is_of(value, int if hint is bool else hint)
 

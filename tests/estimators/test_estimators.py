@@ -124,6 +124,14 @@ def test_it_is_saved_without_code(kind: Any, tmp_path: Path) -> None:
     assert network(x).tolist() == estimator.model_(x).tolist()
 
 
+def test_a_partial_fit_has_the_learning_rate_of_its_call() -> None:
+    X, y = recordings()
+    classifier = SequenceClassifier(**QUICK).partial_fit(X, y)
+    before = classifier.model_.output.weight.detach().numpy().copy()
+    classifier.set_params(lr=1e-30).partial_fit(X, y)
+    np.testing.assert_array_equal(classifier.model_.output.weight.detach().numpy(), before)
+
+
 @pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
 def test_partial_fits_go_on_after_a_file_as_without_it(kind: Any, tmp_path: Path) -> None:
     X, labels = recordings()

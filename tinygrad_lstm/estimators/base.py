@@ -215,6 +215,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         optimizer = optimizer_of(model, self.lr)
         if state is not None:
             optimizer.load_state_dict(state)
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr  # which `set_params` may have changed
         return optimizer
 
     def _loss_of_batch(self, model: ManyToOne, batch: SequenceBatch, carry: Any) -> tuple[Tensor, None]:

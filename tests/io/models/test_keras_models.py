@@ -104,6 +104,16 @@ def test_settings_of_the_wrong_type_are_refused(tmp_path: Path, kind: str, confi
     assert "the layer 'mine' has" in message and words in message
 
 
+def test_an_activation_may_be_a_layer(tmp_path: Path) -> None:
+    x = np.array([[-2, 0.5, 3]], "f4")
+    rectified = layer("ReLU", max_value=1, negative_slope=0.25, name="r")
+    found = loaded(tmp_path, sequential(layer("Activation", name="a", activation=rectified)))
+    np.testing.assert_array_equal(found(x).numpy(), [[-0.5, 0.5, 1]])
+    for kind in ("ReLU", "ELU"):
+        own = {**layer(kind, name="r"), "registered_name": f"mine>{kind}"}
+        assert kind in refusal(tmp_path, sequential(layer("Activation", name="a", activation=own)))
+
+
 def test_layers_of_two_directions_return_the_same(tmp_path: Path) -> None:
     one, two = (layer("LSTM", name="l", units=2, return_state=state, go_backwards=state) for state in (False, True))
     both = layer("Bidirectional", name="mine", layer=one, backward_layer=two)

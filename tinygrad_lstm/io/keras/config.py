@@ -251,7 +251,7 @@ def activation_of(setting: Any, keras: int) -> Activation | None:
     """The activation function of a setting, with its meaning in this major version of Keras; None if it is unknown."""
     name = activation_name(setting)
     if is_layer(setting) and name == setting["class_name"]:
-        return _activation_layer(name, layer_config(setting))
+        return None if is_custom(setting) else _activation_layer(name, layer_config(setting))
     return (ACTIVATIONS if keras > 2 else ACTIVATIONS_IN_2).get(name)
 
 

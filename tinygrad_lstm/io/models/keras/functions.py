@@ -11,8 +11,9 @@ from .... import ops
 from ...._tensor import Tensor
 from ....creation import arange
 from ...errors import shown
-from ...keras.config import activation_name, activation_of
-from .rules import UnsupportedError
+from ...keras.config import activation_name, activation_of, is_custom, is_layer, layer_config
+from .rules import UnsupportedError, built
+from .spec import Spec
 
 __all__ = ["Function", "activation_function", "sparsemax"]
 
@@ -37,6 +38,9 @@ def sparsemax(x: Tensor, axis: int = -1) -> Tensor:
 _OF_ROWS: dict[str, Function] = {"glu": ops.glu, "sparsemax": sparsemax}
 """Functions of all elements along the last dimension, which recurrent layers do not have."""
 
+_LAYERS = ("ReLU", "Softmax", "ThresholdedReLU")
+"""Layers without arrays that may be an activation, beside those that recurrent layers have."""
+
 
 def activation_function(setting: Any, keras: int) -> Function:
     """The function of a setting `activation`.
@@ -46,6 +50,8 @@ def activation_function(setting: Any, keras: int) -> Function:
     """
     if (name := activation_name(setting)) in _OF_ROWS:
         return _OF_ROWS[name]
+    if is_layer(setting) and setting["class_name"] in _LAYERS:
+        return built(Spec(name, "", layer_config(setting), "", keras, custom=is_custom(setting)), {}).function
     found = activation_of(setting, keras)
     if found is None:
         raise UnsupportedError(f"the activation {shown(name)}")

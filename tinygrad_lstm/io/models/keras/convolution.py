@@ -30,7 +30,7 @@ def per_dim(setting: PerDim, dims: int) -> tuple[int, ...]:
     """
     sizes = (setting,) * dims if isinstance(setting, int) else tuple(setting)
     if len(sizes) != dims:
-        raise ValueError(f"{len(sizes)} integers, {sizes}, for {dims} dimensions")
+        raise ValueError(f"expected {'one integer' if dims == 1 else f'{dims} integers'}, got {sizes}")
     return sizes
 
 

@@ -161,7 +161,7 @@ class Rule:
         if unknown:
             raise UnsupportedError(f"the settings {', '.join(map(shown, unknown[:4]))}")
         if wrong := [name for name, value in given.items() if not self._takes(name, value)]:
-            listed = ", ".join(f"{name}={shown(str(given[name]))}" for name in wrong)
+            listed = ", ".join(f"{name}={shown(repr(given[name]))[1:-1]}" for name in wrong)
             raise ContentError(f"the layer {shown(spec.name)} has settings of the wrong type: {listed}")
         if "keras" in self.settings:
             given["keras"] = spec.keras

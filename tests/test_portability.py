@@ -25,7 +25,8 @@ from tinygrad_lstm.cli import main
 from tinygrad_lstm.models import LSTM
 
 for module in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."):
-    if module.name.rpartition(".")[2] not in ("__main__", "cupy_backend"):  # which need arguments, and CuPy
+    # These need arguments, or what is not here.
+    if module.name.rpartition(".")[2] not in ("__main__", "cupy_backend", "aeon", "sktime"):
         importlib.import_module(module.name)
 assert tg.get_num_threads() >= 1
 

@@ -148,7 +148,7 @@ def test_a_checkpoint_of_ours_is_a_model(runs: tuple[Path, str]) -> None:
     lines = [" ".join(line.split()) for line in succeed_here("show", runs[0] / "best.safetensors").splitlines()]
     assert "inputs ids (time, batch) int64" in lines
     assert "states h0 (1, batch, 6) float32, afterwards h" in lines
-    assert "outputs logits" in lines and "lstm: LSTM(64, 6)" in lines
+    assert "outputs logits" in lines and "lstm: LSTM(32, 6)" in lines
 
 
 def test_ops_that_are_not_there_are_named(tmp_path: Path) -> None:

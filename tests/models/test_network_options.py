@@ -114,7 +114,7 @@ def networks(draw: st.DrawFn) -> Any:
 
 
 @given(network=networks(), T=st.integers(1, 4), B=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_it_equals_a_plain_loop(network: Any, T: int, B: int, seed: int) -> None:
     """Activations, resets, lengths, and no biases, in any combination."""
     rng = np.random.default_rng(seed)
@@ -190,9 +190,10 @@ def test_without_biases_it_is_fused_and_equals_biases_of_zeros(kind: Any, device
 
 @each_kind
 def test_steps_equal_the_whole_with_any_activations(kind: Any) -> None:
-    for names in itertools.product(["hard_sigmoid", "softsign", "softplus", "relu", "identity"], repeat=NUMBERS[kind]):
-        if len(set(names)) < len(names):
-            continue
+    """Each activation in each place, beside different ones."""
+    known = ["hard_sigmoid", "softsign", "softplus", "relu", "identity"]
+    for first, apart in itertools.product(range(len(known)), (1, 2)):
+        names = [known[(first + apart * place) % len(known)] for place in range(NUMBERS[kind])]
         network = network_of(kind, 3, 2, activations=names)
         x = drawn(3, 2, 3)
         out, _ = network(tg.tensor(x))

@@ -99,7 +99,7 @@ def expected_of(
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @example({"kind": LSTM, "T": 3, "B": 2, "I": 2, "H": 4, "lengths": [1, 3], "settings": EACH[4][1]})
 @example({"kind": LSTM, "T": 3, "B": 2, "I": 2, "H": 4, "lengths": [1, 3], "settings": EACH[5][1]})
 @given(problem=problems())

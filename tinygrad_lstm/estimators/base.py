@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from .._tensor import Tensor, tensor
 from ..arguments import integer
 from ..data.sequences import SequenceBatch, SequenceBatches
 from ..device import default_device, get_device
-from ..inspect import Trace, page, trace
 from ..io import checkpoint
 from ..mode import no_grad
 from ..optim import AdamW
@@ -32,6 +31,9 @@ from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
 from .splitting import Rows
 from .training import CLIP, NEVER, Following, History, Recipe, optimizer_of, trained
+
+if TYPE_CHECKING:
+    from ..inspect import Trace
 
 __all__ = ["Lesson", "SequenceEstimator"]
 
@@ -311,7 +313,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 outputs[order[batch.rows]] = found.cpu().numpy()
         return outputs
 
-    def inspect(self, X: Any, path: str | Path | None = None, features: Sequence[str] | None = None) -> Trace:
+    def inspect(self, X: Any, path: str | Path | None = None, features: Sequence[str] | None = None) -> "Trace":
         """Every gate and state of some predictions, and the gradients of what was predicted.
 
         Args:
@@ -327,6 +329,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             ValueError: X or the names are invalid.
             OSError: the file cannot be written.
         """
+        from ..inspect import page, trace  # only needed here
+
         self._check_fitted("inspect")
         sequences, _ = self._read(f"{type(self).__name__}.inspect", X)
         batch = next(iter(SequenceBatches(sequences, batch_size=len(sequences), shuffle=False)))

@@ -1,4 +1,4 @@
-"""The one check of sequences, whoever takes them: each error says where in the data the fault is."""
+"""The one check of sequences, for all that take them: each error says where in the data the fault is."""
 
 from collections.abc import Callable, Sequence
 

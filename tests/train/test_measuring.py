@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ def test_evaluate_in_windows_equals_evaluate_whole(length: int, seq_len: int) ->
     ids = np.random.default_rng(length).integers(0, 5, length)
     whole, _ = model.eval().loss(tg.tensor(ids[:-1, None]), tg.tensor(ids[1:, None]))
     assert evaluate(model, ids, batch=1, seq_len=seq_len) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_evaluate_makes_one_batch_at_a_time() -> None:
+    model, ids = CharLM(3, 2, 2), np.zeros(2**21, np.uint8)
+    model.loss = lambda ids, targets, state: (tg.tensor(0.5), None)  # type: ignore[assignment, method-assign]
+    tracemalloc.start()
+    try:
+        assert evaluate(model, ids) == 0.5
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(ids)  # bytes; all batches together have 16 for each character
 
 
 def test_evaluate_needs_two_characters() -> None:

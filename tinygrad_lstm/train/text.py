@@ -19,7 +19,7 @@ from .options import TrainingOptions
 from .progress import Progress, Summary
 from .schedule import RunSchedule
 from .text_checkpoint import TextCheckpoint, about_text
-from .text_evaluation import LanguageModel, text_loss, windows_of
+from .text_evaluation import EvaluationBatches, LanguageModel, text_loss
 from .trainer import Trainer
 
 __all__ = ["TextTrainer"]
@@ -52,7 +52,7 @@ class TextTrainer(Generic[M]):
         self.folder = RunFolder(out, text)
         training, validation = split_text(text.ids)
         self._batches = TextBatches(training, options.batch, options.seq_len)
-        self._validation = windows_of(validation)
+        self._validation = EvaluationBatches(validation)
         self.last_step = options.last_step(len(self._batches))
         """The step at which the run ends; None if only the time limits it."""
         self._patience = EarlyStopping(math.inf if options.patience is None else options.patience)

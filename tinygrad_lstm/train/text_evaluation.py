@@ -1,6 +1,8 @@
 """The protocol of language models, and their evaluation on a text."""
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -9,7 +11,7 @@ from .._tensor import Tensor, tensor
 from ..data.text import SomeIds, TextBatch, TextBatches
 from .evaluation import Trainable, device_of, mean_values
 
-__all__ = ["LanguageModel", "State", "evaluate", "nats_to_bits", "text_loss", "windows_of"]
+__all__ = ["EvaluationBatches", "LanguageModel", "State", "evaluate", "nats_to_bits", "text_loss"]
 
 State: TypeAlias = tuple[Tensor, ...]
 
@@ -35,20 +37,27 @@ def text_loss(model: LanguageModel, batch: TextBatch, carry: State | None) -> tu
     return model.loss(tensor(batch.inputs, device=device), tensor(batch.targets, device=device), state)
 
 
-def windows_of(ids: SomeIds, batch: int = 32, seq_len: int = 64) -> list[TextBatch]:
+class EvaluationBatches:
     """A text in batches of at most `batch` streams, in which each character except the first is a target once.
+
+    Each batch is made when it is used: together they take 16 bytes a character.
 
     Raises:
         ValueError: the text is shorter than two characters.
     """
-    predicted = len(ids) - 1
-    if predicted < 1:
-        raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
-    streams = max(1, min(batch, predicted // seq_len))
-    windows = list(TextBatches(ids, streams, min(seq_len, predicted)))
-    rest = ids[predicted // streams * streams :].astype(np.int64)
-    # The rest after equal streams continues the last of them.
-    return [*windows, *([TextBatch(rest[:-1, None], rest[1:, None], False)] if len(rest) > 1 else [])]
+
+    def __init__(self, ids: SomeIds, batch: int = 32, seq_len: int = 64) -> None:
+        predicted = len(ids) - 1
+        if predicted < 1:
+            raise ValueError(f"evaluate: expected a text of at least 2 characters, got {len(ids)}")
+        streams = max(1, min(batch, predicted // seq_len))
+        self._equal = TextBatches(ids, streams, min(seq_len, predicted))
+        rest = ids[predicted // streams * streams :].astype(np.int64)
+        # The rest after equal streams continues the last of them.
+        self._rest = [TextBatch(rest[:-1, None], rest[1:, None], False)] if len(rest) > 1 else []
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        return chain(self._equal, self._rest)
 
 
 def evaluate(model: LanguageModel, ids: SomeIds, batch: int = 32, seq_len: int = 64) -> float:
@@ -63,4 +72,4 @@ def evaluate(model: LanguageModel, ids: SomeIds, batch: int = 32, seq_len: int =
     Raises:
         ValueError: the text is shorter than two characters.
     """
-    return mean_values(model, text_loss, windows_of(ids, batch, seq_len), {})["loss"]
+    return mean_values(model, text_loss, EvaluationBatches(ids, batch, seq_len), {})["loss"]

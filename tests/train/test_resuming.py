@@ -261,6 +261,16 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         TextCheckpoint.load(tmp_path / "a")
 
 
+def test_a_checkpoint_of_a_different_model_says_how_it_is_loaded(tmp_path: Path) -> None:
+    model = tg.nn.Linear(1, 1)
+    optimizer = tg.optim.SGD(model.parameters(), lr=0.1)
+    tg.train.Trainer(model, lambda model, batch, carry: (model(batch).sum(), None), optimizer, out=tmp_path).fit(
+        [tg.ones(1)], steps=1
+    )
+    with pytest.raises(ValueError, match=r"not one of a training run on a text \(of a Trainer's run, .*\.weights\)$"):
+        TextCheckpoint.load(tmp_path / "last.safetensors")
+
+
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The paths of all values, containers included; of many arrays in one container, the first three."""
     if place:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -21,6 +21,8 @@ __all__ = ["Checkpoint"]
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """What a run needs to continue, in a file that contains no code."""
+
+    RUN: ClassVar = "a training run"
 
     about: dict[str, Any]
     """What the run is of: lists and dicts of arrays, numbers and strings, as given to the trainer."""
@@ -79,9 +81,7 @@ class Checkpoint:
             checkpoint = cls(path=Path(path), **contents)
             checkpoint.check_about()
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: a checkpoint, but not one of a training run ({printable(str(error))})"
-            ) from error
+            raise ValueError(f"{path}: a checkpoint, but not one of {cls.RUN} ({printable(str(error))})") from error
         return checkpoint
 
     def check_about(self) -> None:

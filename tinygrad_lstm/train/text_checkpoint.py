@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..data.text import Vocabulary
 from .checkpoint import Checkpoint
@@ -29,6 +29,8 @@ def about_text(
 @dataclass(frozen=True, kw_only=True)
 class TextCheckpoint(Checkpoint):
     """A checkpoint of a `TextTrainer`, or of the command `train`."""
+
+    RUN: ClassVar = "a training run on a text"
 
     @cached_property
     def options(self) -> TrainingOptions:
@@ -57,7 +59,7 @@ class TextCheckpoint(Checkpoint):
     def check_about(self) -> None:
         about = self.about
         if about.keys() != {"options", "sources", *_STRINGS}:
-            raise ValueError("it is not of a text")
+            raise ValueError("of a Trainer's run, make the model in Python, and load Checkpoint.load(path).weights")
         options, sources = about["options"], about["sources"]
         good = {name: isinstance(about[name], str) for name in sorted(_STRINGS)}
         names = {each.name for each in fields(TrainingOptions)}

@@ -127,8 +127,29 @@ def test_a_number_below_one_is_refused() -> None:
         ([np.ones((2, 1)), np.ones((2, 2))], "sequence 1: 2 features; expected 1, as sequence 0 has"),
         ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1: the sequence is empty; expected at least one step"),
         ([np.ones((2, 0))], "sequence 0: the sequence has no features; expected at least one"),
+        ([[["a"]]], "sequence 0: the sequence is an array of <U1; expected real numbers"),
     ],
 )
 def test_sequences_of_other_shapes_are_named(sequences: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^SequenceBatches: {message}"):
         SequenceBatches(sequences)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([0], r"targets of shape \(1,\) for 2 sequences; expected one for each"),
+        (7, r"targets of shape \(\) for 2 sequences"),
+        ([[0, 1], [1, 0, 1]], "the targets differ in shape; .* pad them in the loss"),
+    ],
+)
+def test_targets_that_are_not_one_for_each_sequence(targets: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^SequenceBatches: {message}"):
+        SequenceBatches([np.ones((2, 1)), np.ones((3, 1))], targets)
+
+
+def test_sequences_of_different_dtypes_keep_their_numbers() -> None:
+    (batch,) = SequenceBatches([np.array([[1], [2]]), np.array([[0.5]], "f")], shuffle=False)
+    assert batch.x.dtype == np.float32 and batch.x[:, :, 0].T.tolist() == [[1, 2], [0.5, 0]]
+    (batch,) = SequenceBatches([np.array([[0.5]], "f"), np.array([[1e300]])], shuffle=False)
+    assert batch.x.dtype == np.float64 and batch.x[0, :, 0].tolist() == [0.5, 1e300]

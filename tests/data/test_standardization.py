@@ -77,6 +77,10 @@ def test_faults_are_named() -> None:
         Standardization.fit([])
     with pytest.raises(ValueError, match="sequence 1, step 2, feature speed: the number is NaN"):
         Standardization.fit([np.zeros((1, 1)), np.array([[0], [0], [np.nan]])], ["speed"])
+    with pytest.raises(ValueError, match="1 names for 2 features; expected one for each"):
+        Standardization.fit([np.zeros((1, 2))], ["speed"])
+    with pytest.raises(ValueError, match="sequence 0: the sequence is an array of object; expected real numbers"):
+        Standardization.fit([np.array([[1, None]])])
     with pytest.raises(ValueError, match=r"sequence 1: 3 features; expected 1, as sequence 0 has"):
         Standardization.fit([np.zeros((1, 1)), np.zeros((2, 3))])
     fitted = Standardization.fit([np.zeros((1, 2))])

@@ -1,12 +1,15 @@
 """Windows over series."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinygrad_lstm as tg
 from tinygrad_lstm.data import SeriesWindows
 
 
@@ -66,6 +69,13 @@ def test_some_features_are_predicted() -> None:
     (batch,) = SeriesWindows(series, 3, targets=[1], shuffle=False)
     assert batch.x.shape == (3, 3, 2) and batch.y is not None
     assert batch.y[:, 0].tolist() == [[7], [9], [11]]
+
+
+@pytest.mark.parametrize("whole", [pandas.DataFrame, tg.tensor])
+def test_one_series_may_be_any_kind_of_array(whole: Callable[[Any], Any]) -> None:
+    series = np.arange(12.0).reshape(6, 2)
+    (expected,), (batch,) = (SeriesWindows(each, 3, shuffle=False) for each in (series, whole(series)))
+    np.testing.assert_array_equal(batch.x, expected.x)
 
 
 def test_series_are_not_copied() -> None:

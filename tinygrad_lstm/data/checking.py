@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_real
 
 from ..io.errors import ContentError
 
@@ -17,7 +18,7 @@ Place = Callable[[int, int], str]
 def check_shapes(
     sequences: Sequence[HostArray], name: Callable[[int], str], empty: bool = False, feature: str = "feature"
 ) -> None:
-    """Checks that arrays are sequences (T_b, F) with one F.
+    """Checks that arrays are sequences (T_b, F) of real numbers with one F.
 
     Args:
         name: how messages name a sequence, from its position.
@@ -30,6 +31,8 @@ def check_shapes(
     for number, sequence in enumerate(sequences):
         if sequence.ndim != 2:
             raise ContentError(f"{name(number)}: the sequence has shape {sequence.shape}; expected (T, F)")
+        if not is_real(sequence.dtype):
+            raise ContentError(f"{name(number)}: the sequence is an array of {sequence.dtype}; expected real numbers")
         width = sequences[0].shape[1]
         if not width:
             raise ContentError(f"{name(number)}: the sequence has no {feature}s; expected at least one")

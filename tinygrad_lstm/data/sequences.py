@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import promoted_dtype
 
 from ..io.errors import naming_file
 from .checking import check_shapes
@@ -34,15 +35,18 @@ class SequenceBatch:
         return len(self.lengths)
 
 
-def padded(sequences: Sequence[HostArray]) -> HostArray:
-    """Sequences (T_b, F) of one dtype as one array (T, B, F), zeros after the end of each.
+def padded(sequences: Sequence[HostArray], value: float = 0) -> HostArray:
+    """Sequences (T_b, ...) of one dtype as one array (T, B, ...), with a value after the end of each.
 
     >>> import numpy as np
     >>> padded([np.ones((2, 1)), np.ones((1, 1))])[:, :, 0].tolist()
     [[1.0, 1.0], [1.0, 0.0]]
+    >>> padded([np.array([3, 4]), np.array([5])], -100).tolist()
+    [[3, 5], [4, -100]]
     """
     first = sequences[0]
-    together = np.zeros((max(map(len, sequences)), len(sequences), *first.shape[1:]), first.dtype)
+    shape = (max(map(len, sequences)), len(sequences), *first.shape[1:])
+    together: HostArray = np.full(shape, value, first.dtype)
     for column, sequence in enumerate(sequences):
         together[: len(sequence), column] = sequence
     return together
@@ -56,7 +60,8 @@ class SequenceBatches:
     the epoch alone.
 
     Args:
-        sequences: arrays (T_b, F), at least one step each.
+        sequences: arrays (T_b, F), at least one step each. If their dtypes differ, they are converted to one, as the
+            operands of an op are: integers and float32 to float32.
         targets: a target of each sequence, (N, ...), or None.
         batch_size: the number of sequences in a batch; the last one may have fewer.
         shuffle: False keeps the given order, without regard to lengths.
@@ -64,8 +69,8 @@ class SequenceBatches:
         seed: of the order.
 
     Raises:
-        ValueError: there is no sequence, a sequence is empty or of a different width, or the number of targets is
-            different.
+        ValueError: there is no sequence, a sequence is empty, of a different width or not of numbers, or the number of
+            targets is different.
 
     >>> import numpy as np
     >>> batches = SequenceBatches([np.ones((n, 2), "f") for n in (5, 3, 4)], np.array([0, 1, 0]), batch_size=2)
@@ -86,8 +91,16 @@ class SequenceBatches:
             if value < 1:
                 raise ValueError(f"SequenceBatches: expected {name} to be at least 1, got {value}")
         self._sequences = [np.asarray(sequence) for sequence in sequences]
-        self._targets = None if targets is None else np.asarray(targets)
+        try:
+            self._targets = None if targets is None else np.asarray(targets)
+        except ValueError as error:
+            raise ValueError(
+                "SequenceBatches: the targets differ in shape; expected targets of one shape. If each step has a "
+                "target, pad them in the loss: `rows` of a batch says which ones it needs"
+            ) from error
         self._check()
+        dtype = promoted_dtype({sequence.dtype for sequence in self._sequences})
+        self._sequences = [sequence.astype(dtype, copy=False) for sequence in self._sequences]
         self._lengths = np.array([len(sequence) for sequence in self._sequences])
         self.batch_size, self._shuffle, self._bucket, self._seed = batch_size, shuffle, bucket, seed
 
@@ -96,9 +109,10 @@ class SequenceBatches:
             raise ValueError("SequenceBatches: there are no sequences; expected at least one")
         with naming_file("SequenceBatches"):
             check_shapes(self._sequences, "sequence {}".format)
-        if self._targets is not None and len(self._targets) != len(self._sequences):
+        if self._targets is not None and self._targets.shape[:1] != (len(self._sequences),):
             raise ValueError(
-                f"SequenceBatches: {len(self._targets)} targets for {len(self._sequences)} sequences; expected one each"
+                f"SequenceBatches: targets of shape {self._targets.shape} for {len(self._sequences)} sequences; "
+                "expected one for each"
             )
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
-from ..io.errors import naming_file
+from ..io.errors import ContentError, naming_file
 from .checking import check_finite, check_shapes, in_sequences
 
 __all__ = ["Standardization"]
@@ -47,12 +47,15 @@ class Standardization:
             names: the names of the features, for messages.
 
         Raises:
-            ValueError: there is no step, the widths differ, or a number is NaN or infinite.
+            ValueError: there is no step, the widths differ, a number is NaN or infinite, or `names` are not one for
+                each feature.
         """
         arrays = [np.asarray(sequence) for sequence in sequences]
         with naming_file("Standardization"):
             check_shapes(arrays, "sequence {}".format, empty=True)
             features = None if names is None else [f"feature {name}" for name in names]
+            if arrays and features is not None and len(features) != arrays[0].shape[1]:
+                raise ContentError(f"{len(features)} names for {arrays[0].shape[1]} features; expected one for each")
             for number, array in enumerate(arrays):
                 check_finite(array, in_sequences(f"sequence {number}", features))
         arrays = [array for array in arrays if len(array)]

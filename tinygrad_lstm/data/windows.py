@@ -21,7 +21,7 @@ class SeriesWindows:
     depends on the seed and the number of the epoch alone.
 
     Args:
-        series: an array (T, F) or (T,), or several of one width F.
+        series: an array (T, F) or (T,), such as a DataFrame; or several of one width F.
         length: the steps of a window.
         horizon: the steps after it that are the target.
         stride: the steps from the beginning of a window to that of the next one.
@@ -56,7 +56,7 @@ class SeriesWindows:
         for name, value in settings.items():
             if value < 1:
                 raise ValueError(f"SeriesWindows: expected {name} to be at least 1, got {value}")
-        given = [series] if isinstance(series, np.ndarray) else list(series)
+        given = [series] if hasattr(series, "ndim") else list(series)
         arrays = map(np.asanyarray, given)
         self._series = [each[:, None] if each.ndim == 1 else each for each in arrays]
         self._length, self._horizon, self._stride, self.batch_size = length, horizon, stride, batch_size

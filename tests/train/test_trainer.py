@@ -230,3 +230,18 @@ def test_metrics_need_outputs() -> None:
     trainer.loss = lambda model, batch, carry: loss(model, batch, carry)[:2]
     with pytest.raises(ValueError, match=r"the loss must return \(loss, carry, outputs\)"):
         trainer.evaluate(Windows())
+
+
+@pytest.mark.parametrize(("returned", "what"), [(tg.zeros(()), "a Tensor"), ((1, 2, 3, 4), "4 values")])
+def test_a_loss_that_returns_something_different_is_an_error(returned: Any, what: str) -> None:
+    trainer = make()
+    trainer.loss = lambda model, batch, carry: returned
+    for use in (lambda: trainer.fit(Windows(), steps=1), lambda: trainer.evaluate(Windows())):
+        with pytest.raises(TypeError, match=rf"the loss returned {what}; expected \(loss, carry\), as"):
+            use()
+
+
+def test_a_schedule_of_a_different_optimizer_is_refused() -> None:
+    other = tg.optim.SGD(tg.nn.Linear(1, 1).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="the schedule is of a different optimizer"):
+        Trainer(Network(), loss, make().optimizer, tg.optim.lr_scheduler.StepLR(other, 1))

@@ -1,7 +1,7 @@
 """Training: a trainer for any model, and one of character models on text. It prints nothing."""
 
 from .. import _public
-from .callbacks import EarlyStopping, LearningCurves, LogLines, TensorBoard
+from .callbacks import Callback, EarlyStopping, LearningCurves, LogLines, TensorBoard
 from .checkpoint import Checkpoint
 from .evaluation import weight_of
 from .options import TrainingOptions
@@ -12,6 +12,7 @@ from .text_evaluation import LanguageModel, evaluate, nats_to_bits
 from .trainer import Trainer
 
 __all__ = [
+    "Callback",
     "Checkpoint",
     "EarlyStopping",
     "LanguageModel",

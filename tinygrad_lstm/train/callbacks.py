@@ -1,5 +1,6 @@
 """Callbacks: plain objects with methods that a `Trainer` calls by their names."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any, Protocol
 from ..metrics import plot_lines, read_metrics
 from .progress import Progress, Summary
 
-__all__ = ["Callback", "EarlyStopping", "LearningCurves", "LogLines", "TensorBoard"]
+__all__ = ["Callback", "EarlyStopping", "LearningCurves", "LogLines", "TensorBoard", "check_callback"]
+
+FLUSH_SECONDS = 1
+"""The time after which `TensorBoard` has written a report, also if the run is killed or ends by an error then."""
 
 
 class Callback(Protocol):
@@ -31,6 +35,21 @@ class Callback(Protocol):
 
     def on_end(self, trainer: Any, summary: Summary) -> None:
         """Called when `fit` ends, unless by an error."""
+
+
+def check_callback(callback: Any) -> None:
+    """Checks that an object has methods that a trainer calls, and none that looks like one but is never called.
+
+    Raises:
+        TypeError: it is not so; or it is a class.
+    """
+    events = [name for name in vars(Callback) if name.startswith("on_")]
+    named = [name for name in dir(callback) if name.startswith("on_")]
+    if isinstance(callback, type):
+        raise TypeError(f"Trainer: the callback {callback.__name__} is a class; expected an object of it")
+    if not named or not {*named} <= {*events}:
+        unknown = next((name for name in named if name not in events), "none of a callback's methods")
+        raise TypeError(f"Trainer: the callback {callback!r} has {unknown}; expected any of {', '.join(events)}")
 
 
 class EarlyStopping:
@@ -76,7 +95,8 @@ class EarlyStopping:
                 f"EarlyStopping: there is no {self.metric!r} in the validation; it has {', '.join(progress.validation)}"
             )
         value = progress.validation[self.metric]
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+        best = self.best if self.best is not None else math.inf if self.mode == "min" else -math.inf
+        if value < best if self.mode == "min" else value > best:  # NaN is no improvement
             self.best, self.without_improvement = value, 0
         else:
             self.without_improvement += 1
@@ -176,10 +196,14 @@ class TensorBoard:
         self._writer_of = SummaryWriter
         self._writer: Any = None
 
+    def on_start(self, trainer: Any) -> None:
+        self._close()  # the file of a `fit` that ended by an error
+
     def on_report(self, trainer: Any, progress: Progress) -> None:
         if self._writer is None:  # what an earlier run wrote from this step on is hidden
+            suffix = f".{progress.step}"
             self._writer = self._writer_of(
-                str(self.folder), purge_step=progress.step, filename_suffix=f".{progress.step}"
+                str(self.folder), purge_step=progress.step, filename_suffix=suffix, flush_secs=FLUSH_SECONDS
             )
         values = {"loss": progress.loss, "lr": progress.lr, "per_second": progress.per_second}
         values |= {f"validation/{name}": value for name, value in progress.validation.items()}
@@ -187,6 +211,9 @@ class TensorBoard:
             self._writer.add_scalar(name, value, progress.step)
 
     def on_end(self, trainer: Any, summary: Summary) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -18,6 +18,7 @@ __all__ = [
     "Metric",
     "Trainable",
     "as_carry",
+    "as_returned",
     "check_validation",
     "detached",
     "device_of",
@@ -67,6 +68,20 @@ def as_carry(stored: Any, device: Device) -> Any:
     return tensor(stored, device=device) if isinstance(stored, np.ndarray) else stored
 
 
+def as_returned(returned: Any) -> tuple[Any, ...]:
+    """What a loss has returned.
+
+    Raises:
+        TypeError: it is not (loss, carry) or (loss, carry, outputs).
+    """
+    if not isinstance(returned, tuple) or len(returned) not in (2, 3):
+        what = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        raise TypeError(
+            f"Trainer: the loss returned {what}; expected (loss, carry), as (loss, None), or (loss, carry, outputs)"
+        )
+    return returned
+
+
 def check_validation(batches: Any) -> None:
     """Raises ValueError if the batches do not suffice for several validations, before any training."""
     if isinstance(batches, Iterator):
@@ -99,7 +114,7 @@ def mean_values(
     with model.evaluating(), no_grad():
         for batch in batches:
             before_batch()
-            value, carry, *rest = loss(model, batch, carry)
+            value, carry, *rest = as_returned(loss(model, batch, carry))
             if metrics and len(rest) != 1:
                 raise ValueError("Trainer: there are metrics, so the loss must return (loss, carry, outputs)")
             values = [value, *[metric(rest[0], batch) for metric in metrics.values()]]

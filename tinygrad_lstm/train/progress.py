@@ -1,5 +1,6 @@
 """What a run reports: its progress, and how it ended."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ class Progress:
     """The mean over the steps since the last report."""
     lr: float
     per_second: float
-    """The number of sequences, characters or other items that were trained on in a second; see `data.weight_of`."""
+    """The number of sequences, characters or other items that were trained on in a second; see `train.weight_of`."""
     seconds_left: float | None = None
     """None if the end of the run is not known."""
     validation: Mapping[str, float] = field(default_factory=dict)
@@ -47,10 +48,14 @@ class Progress:
         return "  ".join(parts)
 
     def values(self) -> dict[str, Any]:
-        """These fields, and each value of the validation as validation_NAME: a line of metrics.jsonl."""
+        """These fields, and each value of the validation as validation_NAME: a line of metrics.jsonl.
+
+        JSON has no NaN and no infinities: they are None.
+        """
         fields: dict[str, Any] = asdict(self)
         validation = {"loss": None} | fields.pop("validation")
-        return fields | {f"validation_{name}": value for name, value in validation.items()}
+        fields |= {f"validation_{name}": value for name, value in validation.items()}
+        return {name: value if value is None or math.isfinite(value) else None for name, value in fields.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,14 @@ from ..optim import Optimizer, clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
+from .callbacks import check_callback
 from .checkpoint import Checkpoint
 from .evaluation import (
     Loss,
     Metric,
     Trainable,
     as_carry,
+    as_returned,
     check_validation,
     detached,
     device_of,
@@ -47,7 +49,7 @@ class Trainer(Generic[M]):
     never interrupted.
 
     Args:
-        model: the model.
+        model: the model. It is trained in the mode that it is in: `model.eval()` turns off dropout here, too.
         loss: a function of the model, a batch and `carry`, which is None in the first batch of an epoch. It returns the
             mean loss of the batch, and the `carry` of the next batch: the states of truncated backpropagation through
             time, or None. Tensors in it are detached. With metrics, it returns the model's outputs as well.
@@ -98,6 +100,10 @@ class Trainer(Generic[M]):
             raise ValueError(f"Trainer: expected clip to be above 0 and finite, or None, got {clip}")
         if "loss" in (metrics or {}):
             raise ValueError("Trainer: a metric is called 'loss'; choose a different name")
+        if schedule is not None and schedule.optimizer is not optimizer:
+            raise ValueError("Trainer: the schedule is of a different optimizer; expected one of `optimizer`")
+        for callback in callbacks:
+            check_callback(callback)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -286,7 +292,7 @@ class Trainer(Generic[M]):
         carry, losses = self._carry, list[Tensor]()
         self.optimizer.zero_grad()
         for batch in group:
-            loss, carry, *_ = self.loss(self.model, batch, carry)
+            loss, carry, *_ = as_returned(self.loss(self.model, batch, carry))
             loss = loss if len(group) == 1 else loss / len(group)
             loss.backward()
             losses.append(loss.detach())

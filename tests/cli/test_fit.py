@@ -17,6 +17,12 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.data import read_sequences
 from tinygrad_lstm.estimators import SequenceClassifier, load
 
+HEAD = ["id", "t", "left", "right", "y"]
+
+
+def label(k: int, values: np.ndarray) -> str:
+    return ("low", "high")[k % 2]
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -100,6 +106,108 @@ def test_a_file_to_test_on(fitted: tuple[Path, str], tmp_path: Path) -> None:
     assert "no test: how good the model is on new sequences is not known" in printed
 
 
+def groups_of(path: Path) -> dict[str, str]:
+    """The groups of sequences by id, in a long table whose last column they are."""
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    return {row[0]: row[-1] for row in rows}
+
+
+@pytest.fixture
+def grouped(tmp_path: Path) -> Path:
+    """A folder with a table of 40 sequences of eight persons, a.csv."""
+    rows = [[*row, f"person {int(str(row[0])[1:]) % 8 // 2}{row[4]}"] for row in rows_of(label, 40)]
+    written(tmp_path / "a.csv", [*HEAD, "who"], rows)
+    return tmp_path
+
+
+def test_a_group_is_in_one_part_only(grouped: Path) -> None:
+    command = ["fit", "classify", "a.csv", *LONG, *QUICK, "--group", "who", "--test", 0.25]
+    printed = succeed_here(*command, "--out", "out", cwd=grouped)
+    assert "2 features (left, right)\n2 classes: high 20, low 20\n30 sequences to train on, 10 to test on\n" in printed
+    assert "\n6 groups to train on, 2 to test on\ntraining" in printed
+    groups = groups_of(grouped / "a.csv")
+    table = list(csv.reader((grouped / "out" / "predictions.csv").read_text().splitlines()))
+    tested = {row[0] for row in table[1:]}
+    inside = {groups[name] for name in tested}
+    assert tested == {name for name, group in groups.items() if group in inside} and len(inside) == 2
+    # The network is the same as that of a training with the same groups, and no other.
+    data = read_sequences(grouped / "a.csv", target="y", id="id", time="t", group="who")
+    assert data.groups is not None and data.targets is not None
+    rest = np.array([name not in tested for name in data.names])
+    X = [sequence for sequence, kept in zip(data.sequences, rest, strict=True) if kept]
+    fitted = load(grouped / "out" / "model.safetensors")
+    settings = {**fitted.get_params(), "device": None}
+    again = SequenceClassifier(**settings).fit(X, data.targets[rest], groups=data.groups[rest])
+    assert (again.predict_proba(X) == fitted.predict_proba(X)).all()
+    other = SequenceClassifier(**settings).fit(X, data.targets[rest])
+    assert not (other.predict_proba(X) == fitted.predict_proba(X)).all()
+
+
+def test_groups_are_kept_when_it_goes_on_and_are_not_needed_to_predict(grouped: Path) -> None:
+    command = ["fit", "classify", "a.csv", *LONG, *QUICK, "--test", 0, "--out", "out"]
+    first = succeed_here(*command, "--group", "who", cwd=grouped)
+    again = succeed_here(*command, "--group", "who", "--resume", cwd=grouped)
+    assert again.partition("files: ")[2] == first.partition("files: ")[2] != ""
+    refused = run_here(*command, "--drop", "who", "--resume", cwd=grouped)
+    assert refused.returncode == 2 and refused.stderr.endswith("the training in out is of different groups\n")
+    rows = list(rows_of(label, 40))
+    written(grouped / "without.csv", HEAD, rows)
+    written(grouped / "changing.csv", [*HEAD, "who"], [[*row, k] for k, row in enumerate(rows)])
+    predicted = [run_here("predict", "out", name, cwd=grouped) for name in ("a.csv", "without.csv", "changing.csv")]
+    assert len({each.stdout for each in predicted}) == 1 and predicted[0].stdout.count("\n") == 41
+
+
+def test_groups_of_wide_tables_and_arrays(tmp_path: Path) -> None:
+    wide_table(tmp_path / "wide.csv", 40)
+    head, *lines = (tmp_path / "wide.csv").read_text().splitlines()
+    (tmp_path / "wide.csv").write_text("\n".join([f"who,{head}", *(f"{k % 5},{line}" for k, line in enumerate(lines))]))
+    options = [*QUICK, "--group", "who"]
+    printed = succeed_here("fit", "regress", "wide.csv", "--target", "y", *options, "--out", "a", cwd=tmp_path)
+    assert "40 sequences of 4 to 6 steps, 1 feature" in printed and "\n4 groups to train on, 1 to test on\n" in printed
+    assert run_here("predict", "a", "wide.csv", cwd=tmp_path).stdout.count("\n") == 41
+    x = np.random.default_rng(0).normal(size=(40, 7, 2))
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2, who=np.arange(40) // 8)
+    printed = succeed_here("fit", "classify", "a.npz", *options, "--out", "b", cwd=tmp_path)
+    assert "\n4 groups to train on, 1 to test on\n" in printed
+    assert run_here("predict", "b", "a.npz", cwd=tmp_path).stdout.count("\n") == 41
+
+
+def test_faults_of_groups(grouped: Path) -> None:
+    def fault(*options: object, data: str = "a.csv", group: str = "who") -> str:
+        return fail_here("fit", "classify", data, *LONG, *QUICK, "--group", group, *options, cwd=grouped)
+
+    text = (grouped / "a.csv").read_text()
+    assert fault(group="person").startswith("a.csv: there is no column 'person' for group; its columns are 'id', ")
+    assert fault(group="id") == "a.csv: the column 'id' is given for id and group; expected one of them"
+    first = text.splitlines()[1].rpartition(",")[2]
+    (grouped / "changing.csv").write_text(text.replace(first, "somebody", 1))
+    assert fault(data="changing.csv") == (
+        f"changing.csv: line 3: the group of 's0' is {first}, and somebody in line 2; expected one group for each id"
+    )
+    (grouped / "missing.csv").write_text(text.replace(first, "", 1))
+    assert fault(data="missing.csv").startswith("missing.csv: line 2, column 'who': the group is missing")
+    (grouped / "one.csv").write_text(re.sub("person ..*", "ann", text))
+    assert fault(data="one.csv") == (
+        "one.csv: there is only 1 group, 'ann'; expected one each for training, validation, the test; or give "
+        "--validation 0 or --test 0"
+    )
+    (grouped / "classes.csv").write_text(re.sub(r"(high|low),.*", r"\1,\1", text))
+    assert fault("--validation", 0, data="classes.csv").startswith("classes.csv: each group has a class that no other")
+    assert fault("--test", "a.csv") == (
+        f"a.csv: the group of 's0' is '{first}', which a.csv has, too; expected groups that were not trained on"
+    )
+    (grouped / "sounds").mkdir()
+    assert fault(data="sounds").startswith("sounds: --group is for tables and .npz files, not for folders; ")
+    assert sorted(path.suffix for path in grouped.iterdir()) == ["", *[".csv"] * 5]
+
+
+def test_the_test_says_which_classes_it_lacks(grouped: Path) -> None:
+    text = (grouped / "a.csv").read_text()
+    (grouped / "one.csv").write_text(re.sub(r"low,person .*", "low,ann", text))
+    printed = succeed_here("fit", "classify", "one.csv", *LONG, *QUICK, "--group", "who", "--out", "out", cwd=grouped)
+    assert "note: the test has no sequence of low\n" in printed
+
+
 def test_arrays(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 7, 2))
@@ -112,9 +220,24 @@ def test_arrays(tmp_path: Path) -> None:
     assert again.partition("on the 8 sequences")[2] == first.partition("on the 8 sequences")[2] != ""
     assert len(run_here("predict", "out", "a.npz", cwd=tmp_path).stdout.splitlines()) == 41
     message = fail_here("predict", "out", "narrow.npz", cwd=tmp_path)
-    assert message == "narrow.npz: 1 features in a step; expected 2, as in the training"
-    diverged = run_here("fit", "classify", "a.npz", *QUICK, "--lr", 1e38, "--out", "far", cwd=tmp_path)
-    assert diverged.returncode == 2 and diverged.stderr.endswith("training diverged; try a smaller lr than 1e+38\n")
+    assert message == "narrow.npz: 1 feature in a step; expected 2, as in the training"
+
+
+def test_a_training_that_diverges_leaves_no_empty_folder(tmp_path: Path) -> None:
+    long_table(tmp_path / "a.csv")
+    (tmp_path / "mine").mkdir()
+
+    def diverged(*options: object) -> str:
+        result = run_here("fit", "classify", "a.csv", *LONG, *QUICK, *options, cwd=tmp_path)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        return result.stderr.partition("; ")[2]
+
+    for out in ([], ["--out", "new/er"], ["--out", "mine"]):
+        assert diverged("--lr", 1e38, *out) == "try a smaller lr than 1e+38, with --lr\n"
+    assert {path.name for path in tmp_path.rglob("*")} == {"a.csv", "mine"}
+    late = diverged("--lr", 1e38, "--out", "mine", "--batch", 40, "--validation", 0)
+    assert late == "try a smaller lr than 1e+38, with --lr; mine keeps the epochs before: give another --out\n"
+    assert (tmp_path / "mine" / "final" / "last.safetensors").exists()
 
 
 def test_options_are_those_of_the_estimator(fitted: tuple[Path, str], tmp_path: Path) -> None:
@@ -172,8 +295,7 @@ def test_ctrl_c_keeps_a_model_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
-HEAD = ["id", "t", "left", "right", "y"]
-GOOD: list[Row] = list(rows_of(lambda k, values: ("low", "high")[k % 2]))
+GOOD: list[Row] = list(rows_of(label))
 
 
 def changed(row: int, column: int, value: object) -> list[Row]:
@@ -271,6 +393,9 @@ def test_faults_of_options(fitted: tuple[Path, str], tmp_path: Path) -> None:
     expected = f"{odd}: the target of 's0' is 'middle', which the training did not have; expected one of 'high', 'low'"
     assert fault("--test", odd) == expected
     assert fail_here("predict", fitted[0] / "out", odd) == expected
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 3, 2)))
+    expected = f"{tmp_path / 'a.npz'}: expected a table with the column 'id', as in the training"
+    assert fail_here("predict", fitted[0] / "out", tmp_path / "a.npz") == expected
     assert run_here("predict", fitted[0] / "out", odd, "--no-score").returncode == 0
     assert not (tmp_path / "runs").exists() and not (tmp_path / "new").exists()
 

@@ -184,7 +184,7 @@ def test_every_option_of_training_is_one_of_the_run(folder: Path, tmp_path: Path
         sys.executable, "python"
     )
     assert len(succeed("sample", tmp_path / "best.safetensors", "--prompt", "the", "--length", 5)) >= 8
-    printed = succeed("train", "--resume", "--out", tmp_path, "--minutes", 0.02, "--patience", 1)
+    printed = succeed("train", "--resume", "--out", tmp_path, "--minutes", made.seconds / 60 + 0.02, "--patience", 1)
     assert re.search(r"\nstep \d+  loss", printed)
     message = "--clip: the run to resume has 0.5, but 2.0 was given"
     assert fail("train", "--resume", "--out", tmp_path, "--clip", 2) == message

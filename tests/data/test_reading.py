@@ -100,14 +100,45 @@ def test_a_table_of_one_series(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "targets"), [(["1", "-2"], [1, -2]), (["1", "2.5"], [1, 2.5]), (["1", "b"], ["1", "b"])]
+    ("written", "targets"),
+    [
+        (["1", "-2"], [1, -2]),
+        (["1", "2.5"], [1, 2.5]),
+        (["1", "b"], ["1", "b"]),
+        (["0", "10"], [0, 10]),
+        (["007", "10"], ["007", "10"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740993", "9007199254740992"]),
+    ],
 )
 def test_targets_are_integers_floats_or_strings(written: list[str], targets: list[Any], tmp_path: Path) -> None:
     path = table(tmp_path, "x,y\n" + "".join(f"0,{each}\n" for each in written))
     check(read_sequences(path, target="y"), [[[0]], [[0]]], targets)
 
 
+def test_groups(tmp_path: Path) -> None:
+    """A group is read for each sequence, and is not a feature."""
+    columns = {"id": [1, 1, 2, 3], "x": [1.0, 2, 3, 4], "who": [7, 7, 8, 7]}
+    frame = pandas.DataFrame(columns)
+    frame.to_csv(tmp_path / "long.csv", index=False)
+    frame.to_parquet(tmp_path / "long.parquet")
+    for source in (tmp_path / "long.csv", tmp_path / "long.parquet", frame, columns):
+        read = read_sequences(source, id="id", group="who")
+        check(read, [[[1], [2]], [[3]], [[4]]], None)
+        assert read.groups is not None and read.groups.tolist() == ["7", "8", "7"] and read.features == ["x"]
+        assert read_sequences(source, id="id").groups is None
+    wide = read_sequences(table(tmp_path, "who,a,b,y\nann,1,2,0\nbob,3,,1\n"), target="y", group="who")
+    check(wide, [[[1], [2]], [[3]]], [0, 1])
+    assert wide.groups is not None and wide.groups.tolist() == ["ann", "bob"]
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 1)), who=np.array(["ann", "bob"]))
+    np.savez(tmp_path / "each.npz", first=np.ones((1, 1)), second=np.ones((1, 1)), who=np.array(["ann", "bob"]))
+    for name in ("x.npz", "each.npz"):
+        read = read_sequences(tmp_path / name, group="who")
+        check(read, [[[1]], [[1]]], None)
+        assert read.groups is not None and read.groups.tolist() == ["ann", "bob"]
+
+
 LONG = {"id": "id", "time": "t", "target": "y"}
+GROUPED = {**LONG, "group": "who"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +162,16 @@ LONG = {"id": "id", "time": "t", "target": "y"}
         ("id,t,x,y\n1,2024-02-01,2,a\n1,2024-01-31,2,a\n", LONG, "line 3: the time 2024-01-31.* of '1' is not after"),
         ("id,t,x,y\n1,noon,2,a\n", LONG, "the times are neither numbers nor dates"),
         ("id,t,x,y\n1,,2,a\n", LONG, "the times are neither|line 2: the time is missing"),
-        ("id,t,x,y\n,0,2,a\n", LONG, "line 2: the id is missing"),
+        ("id,t,x,y\n,0,2,a\n", LONG, "line 2, column 'id': the id is missing"),
+        ("id,t,x,y,who\n1,0,2,a,\n", GROUPED, "line 2, column 'who': the group is missing; expected one in each row"),
+        (
+            "id,t,x,y,who\n1,0,2,a,ann\n1,1,2,a,bob\n",
+            GROUPED,
+            "line 3: the group of '1' is bob, and ann in line 2; expected one group for each id",
+        ),
+        ("id,t,x,y\n1,0,2,a\n", GROUPED, "there is no column 'who' for group; its columns are 'id', 't', 'x', 'y'"),
+        ("id,x\n1,2\n", {"id": "id", "group": "id"}, "the column 'id' is given for id and group; expected one of"),
+        ("id,x\n1,2\n", {"id": "id", "features": ["x", "x"]}, "the column 'x' is given for features twice"),
         ("id,t,x,y\n1,0,2,\n", LONG, "line 2, column 'y': the target is missing"),
         ("id,t,y\n1,0,a\n", LONG, "there are no columns of features"),
         ("id,t,x,x,y\n1,0,2,2,a\n", LONG, "two columns are called 'x'"),
@@ -152,7 +192,7 @@ def test_faults_of_tables_are_one_line(text: str, roles: dict[str, str], message
     [
         ({"id": [1, 1], "x": [1.0, None]}, "row 1, column 'x': the number is NaN or missing"),
         ({"id": [1, 1], "x": [1.0, "b"]}, "row 1, column 'x': expected a number, got 'b'"),
-        ({"id": [1, None], "x": [1.0, 2.0]}, "row 1: the id is missing"),
+        ({"id": [1, None], "x": [1.0, 2.0]}, "row 1, column 'id': the id is missing"),
         ({"id": [1], "x": [[1.0, 2.0]]}, "the column 'x' has shape .1, 2.; expected .1,., as 'id' has"),
         ({"id": [1, 1], "x": [1.0]}, "the column 'x' has shape .1,.; expected .2,., as 'id' has"),
         ({"id": [1, 1], "x": [[1.0], [1.0, 2.0]]}, "the column 'x' is not a list of numbers or strings"),
@@ -248,6 +288,19 @@ def test_columns_are_of_tables(tmp_path: Path) -> None:
         read_sequences(tmp_path / "a.npz", target="label")
     with pytest.raises(ValueError, match="it has no column 'label'; target is for tables"):
         read_sequences(tmp_path / "a.npy", target="label")
+    with pytest.raises(ValueError, match=r"it has no column 'who'; group is for tables and \.npz files"):
+        read_sequences(tmp_path, group="who")
+    np.savez(tmp_path / "b.npz", x=np.ones((2, 3)), lengths=np.array([3, 1]), y=np.ones(2), who=np.ones(3))
+
+    def fault(**roles: str) -> str:
+        with pytest.raises(ValueError) as raised:
+            read_sequences(tmp_path / "b.npz", **roles)
+        return str(raised.value).removeprefix(f"{tmp_path / 'b.npz'}: ")
+
+    assert fault(group="person").startswith("there is no array 'person' for group; it has ")
+    assert fault(group="who") == "the groups 'who' have shape (3,); expected (2,), one for each sequence"
+    assert fault(group="y") == "the array 'y' is given for target and group; expected one of them"
+    assert fault(target="lengths") == "the array 'lengths' is given for target; it is that of the sequences"
 
 
 # -- sounds ------------------------------------------------------------------------------------------------------------

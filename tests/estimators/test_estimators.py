@@ -221,6 +221,48 @@ def test_an_interrupted_fit_keeps_the_best_network(monkeypatch: pytest.MonkeyPat
         SequenceClassifier(**QUICK).fit(X, y)
 
 
+def same_in_a_group(seed: int) -> tuple[list[Any], Any, list[str]]:
+    """Sequences that differ only between groups, as do their targets, which nothing else tells."""
+    rng = np.random.default_rng(seed)
+    level, target = rng.normal(size=(12, 3)), rng.normal(size=12)
+    group_of = rng.permutation(np.repeat(np.arange(12), 5))
+    return [np.tile(level[k], (4, 1)) for k in group_of], target[group_of], [f"person {k}" for k in group_of]
+
+
+@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
+def test_no_group_is_validated_and_trained_on(kind: Any) -> None:
+    """A network that has seen a sequence of a group knows the targets of all."""
+    X, y, groups = same_in_a_group(0)
+    y = (y > np.median(y)).astype(int) if kind is SequenceClassifier else y / y.std()
+    settings: dict[str, Any] = {"epochs": 40, "validation": 0.5, "batch_size": 8, "lr": 0.02, "random_state": 0}
+
+    def lowest(**given: Any) -> float:
+        history = kind(**settings).fit(X, y, **given).history_
+        return min(each["validation_loss"] for each in history if each["validation_loss"] is not None)
+
+    assert lowest() < 0.05 and lowest(groups=groups) > 0.2
+
+
+def test_groups_that_cannot_be_divided() -> None:
+    X, y = recordings()
+
+    def fault(groups: Any, **changed: Any) -> str:
+        with pytest.raises(ValueError, match=r"^SequenceClassifier\.fit: ") as raised:
+            SequenceClassifier(**{**QUICK, **changed}).fit(X, y, groups=groups)
+        return str(raised.value).partition(": ")[2]
+
+    assert fault(["a"] * 40) == "there is 1 group, none for training and validation; give more, or validation=0"
+    assert fault(["a"] * 3) == "groups has shape (3,); expected (40,), the group of each sequence"
+    assert fault(["a"] * 39 + [None]) == "groups has None in row 39; expected the name or number of a group"
+    assert fault(y).startswith("each group has a class that no other group has, so none can be put aside")
+    # "first" has all rows of a class but one, so it is never put aside, whatever the seed.
+    groups = ["first" if label == "low" else f"other {k % 3}" for k, label in enumerate(y)]
+    groups[0] = "last"
+    for seed in range(5):
+        SequenceClassifier(**{**QUICK, "epochs": 1, "random_state": seed, "validation": 0.9}).fit(X, y, groups=groups)
+    SequenceClassifier(**QUICK, validation=0).fit(X, y, groups=y)
+
+
 GOOD = [np.ones((2, 2)), np.zeros((3, 2)), np.ones((4, 2)), np.zeros((2, 2))]
 WITH_NAN = [*GOOD[:2], np.array([[0, 1], [2, np.nan]]), GOOD[3]]
 

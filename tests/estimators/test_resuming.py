@@ -77,6 +77,8 @@ def test_a_folder_has_one_training(tmp_path: Path) -> None:
         fit(lr=0.1)
     with pytest.raises(ValueError, match=r"is of different data$"):
         fit([*LABELS[1:], "low"])
+    with pytest.raises(ValueError, match=r"is of different groups$"):
+        SequenceClassifier(**SETTINGS).fit(X, LABELS, groups=np.arange(len(X)) // 4, out=tmp_path, resume=True)
     with pytest.raises(ValueError, match="expected random_state to be a seed"):
         fit(random_state=None)
     with pytest.raises(ValueError, match="resume=True needs the folder"):

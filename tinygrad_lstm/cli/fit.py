@@ -3,6 +3,8 @@
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,8 +12,9 @@ import typer
 
 from ..device import get_device
 from ..estimators import SequenceClassifier, SequenceRegressor
+from ..train.folder import RunFolder
 from .fit_parts import Parts, parts_of
-from .fit_progress import following
+from .fit_progress import STAGES, following
 from .fit_results import MODEL, write_results
 from .interruption import Stop, say
 from .labelled import DataFile, roles_to_fit
@@ -45,11 +48,19 @@ def fit(
     drop: Annotated[
         list[str] | None, typer.Option(help="A column that is left out; may be repeated.", metavar="NAME")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of groups, such as persons: the sequences of a group stay in one part, training, validation "
+            "or test. Of an .npz file an array; not for folders.",
+            metavar="COLUMN",
+        ),
+    ] = None,
     test: Annotated[
         str,
         typer.Option(
-            help="What the model is tested on: a share of the sequences, drawn at random, of each class alike; or a "
-            "file like DATA; 0 for no test.",
+            help="What the model is tested on: a share of the sequences, drawn at random, of each class alike, or with "
+            "--group a share of the groups; or a file like DATA; 0 for no test.",
             metavar="SHARE|FILE",
         ),
     ] = "0.2",
@@ -112,13 +123,13 @@ def fit(
     folder = None if out is None else _checked_folder(path_option("--out", out), resume)
     require("--resume", folder is not None or not resume, "--out with it", "none")
     path = path_option("DATA", data)
-    roles = roles_to_fit(path, target, id, time, features, drop or ())
+    roles = roles_to_fit(path, target, id, time, features, drop or (), group)
     parts = parts_of(path, roles, task == "classify", test, validation, seed)
     print(parts.described, flush=True)
-    with new_folder(folder, FIT_OUT) as made:
-        model = _described(estimator, place)
+    model = _described(estimator, place)
+    with new_folder(folder, FIT_OUT) as made, _removing_empty_stages(made):
         stop = _trained(estimator, parts, made, resume, model)
-    estimator.about_ = {"columns": parts.columns}
+    estimator.about_ = {"columns": parts.columns, "rate": parts.train.rate}
     estimator.save(made / MODEL)
     if stop.signal is not None or stop.failure is not None:
         resumed = [*program(), *sys.argv[1:], *([] if out else ["--out", str(made)]), *([] if resume else ["--resume"])]
@@ -132,12 +143,32 @@ def fit(
 
 def _checked_folder(folder: Path, resume: bool) -> Path:
     """A folder that has a fit if it is to be resumed, and no other fit."""
-    has_fit = any((folder / stage / "last.safetensors").exists() for stage in ("search", "final"))
+    has_fit = _has_fit(folder)
     if has_fit and not resume:
         raise ValueError(f"{folder}: holds a fit; --resume continues it, or give another --out")
     if resume and not has_fit:
         raise ValueError(f"{folder}: there is no fit to resume; leave out --resume")
     return folder
+
+
+def _has_fit(folder: Path) -> bool:
+    """Whether a folder has a checkpoint of a fit."""
+    return any(RunFolder(folder / stage).last.exists() for stage in STAGES)
+
+
+@contextmanager
+def _removing_empty_stages(folder: Path) -> Iterator[None]:
+    """Within this context, an error removes the folders of both trainings that were made in it without a checkpoint."""
+    new = [RunFolder(folder / stage) for stage in STAGES if not (folder / stage).exists()]
+    try:
+        yield
+    except BaseException:
+        for stage in new:
+            if not stage.last.exists():
+                stage.metrics.unlink(missing_ok=True)
+                with suppress(OSError):
+                    stage.path.rmdir()
+        raise
 
 
 def _described(estimator: SequenceClassifier | SequenceRegressor, place: str) -> str:
@@ -155,7 +186,17 @@ def _trained(
         with following(estimator.epochs) as progress:
             print(begun, flush=True)
             with warnings.catch_warnings(category=UserWarning, action="ignore"):  # the command says it itself
-                estimator.fit(parts.train.sequences, parts.targets, callbacks=[progress], out=folder, resume=resume)
+                estimator.fit(
+                    parts.train.sequences,
+                    parts.targets,
+                    groups=parts.train.groups,
+                    callbacks=[progress],
+                    out=folder,
+                    resume=resume,
+                )
+    except FloatingPointError as error:
+        kept = f"; {folder} keeps the epochs before: give another --out" if _has_fit(folder) else ""
+        raise FloatingPointError(f"{error}, with --lr{kept}") from error
     except KeyboardInterrupt:
         say("quit before the end of the first epoch; nothing is saved")
         Stop().end()

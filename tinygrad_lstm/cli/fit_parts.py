@@ -1,6 +1,7 @@
 """The data of a fit: read, checked, and divided into a part to train on and a part to test on."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from tinygrad_lstm.backends.base import HostArray
 from ..data import LabelledSequences
 from ..data.labelled import Roles
 from ..data.reading import is_table
-from ..estimators.splitting import rows_of, rows_of_each_class
+from ..estimators.splitting import rows_of, rows_of_each_class, rows_of_groups
 from .labelled import (
     check_features,
+    check_groups,
+    check_like_training,
     check_members,
+    check_other_groups,
     columns_of,
     described,
     different_numbers_of,
@@ -69,22 +73,23 @@ def parts_of(path: Path, roles: Roles, classifies: bool, test: str, validation: 
         check_members(data, targets, path, needed)
     elif len(data) < len(needed):
         raise ValueError(f"{path}: it has {len(data)} sequences; expected one each for {', '.join(needed)}")
-    rows = np.sort(_drawn(targets, classifies, share, np.random.default_rng(seed))) if share else np.zeros(0, np.int64)
+    check_groups(data, path, needed)
+    rng = np.random.default_rng(seed)
+    rows = np.sort(_drawn(path, data, targets, classifies, share, rng)) if share else np.zeros(0, np.int64)
     test_data: LabelledSequences | None = None
     test_targets = targets[rows]
     if share is None:
-        test_data, test_targets = _read_test(Path(test), roles, data, targets, classifies, is_long)
+        test_roles = replace(roles, features=data.features) if is_long else roles
+        test_data, test_targets = _read_test(Path(test), test_roles, data, path, targets, classifies)
     elif share:
         test_data = data.taken(rows)
     rest = np.setdiff1d(np.arange(len(data)), rows)
     train = data.taken(rest)
     lines = [described(data, path), _classes(targets) if classifies else _range(targets)]
     if test_data is not None:
-        lines.append(f"{len(train):,} sequences to train on, {len(test_data):,} to test on")
-        if same := _repeated(train, test_data):
-            lines.append(
-                f"note: {len(same):,} of the test are equal to one to train on, such as {same[0]}: it is too easy"
-            )
+        lines += _divided(train, test_data)
+        if classifies and (untested := np.setdiff1d(targets, test_targets).tolist()):
+            lines.append(f"note: the test has no sequence of {_some(untested)}")
     columns = columns_of(roles, data, is_long)
     return Parts(path, train, targets[rest], test_data, test_targets, columns, "\n".join(lines))
 
@@ -100,24 +105,40 @@ def _share(test: str) -> float | None:
     return share
 
 
-def _drawn(targets: HostArray, classifies: bool, share: float, rng: np.random.Generator) -> HostArray:
+def _drawn(
+    path: Path,
+    data: LabelledSequences,
+    targets: HostArray,
+    classifies: bool,
+    share: float,
+    rng: np.random.Generator,
+) -> HostArray:
     """The rows of the test."""
-    if not classifies:
-        return rows_of("fit", len(targets), share, rng)
     classes, codes = np.unique(targets, return_inverse=True)
-    return rows_of_each_class("fit", codes, classes, share, rng)
+    if data.groups is not None:
+        return rows_of_groups(str(path), data.groups, codes if classifies else np.zeros_like(codes), share, rng)
+    if classifies:
+        return rows_of_each_class(str(path), codes, classes, share, rng)
+    return rows_of(str(path), len(data), share, rng)
 
 
 def _read_test(
-    path: Path, roles: Roles, data: LabelledSequences, targets: HostArray, classifies: bool, is_long: bool
+    path: Path, roles: Roles, data: LabelledSequences, trained_path: Path, targets: HostArray, classifies: bool
 ) -> tuple[LabelledSequences, HostArray]:
     """The sequences of the file of --test, and their targets."""
-    test = read(path, replace(roles, features=data.features) if is_long else roles)
-    if len(test.features) != len(data.features):
-        raise ValueError(
-            f"{path}: {len(test.features)} features in a step; expected {len(data.features)}, as the training"
-        )
+    test = read(path, roles)
+    check_like_training(test, path, len(data.features), data.rate)
+    check_other_groups(test, path, data, trained_path)
     return test, known_labels(test, path, np.unique(targets)) if classifies else numbers_of(test, path)
+
+
+def _divided(train: LabelledSequences, test: LabelledSequences) -> Iterator[str]:
+    """The sizes of both parts, in words, and a note if they have equal sequences."""
+    yield f"{len(train):,} sequences to train on, {len(test):,} to test on"
+    if train.groups is not None and test.groups is not None:
+        yield f"{len(np.unique(train.groups)):,} groups to train on, {len(np.unique(test.groups)):,} to test on"
+    if same := _repeated(train, test):
+        yield f"note: {len(same):,} of the test are equal to one to train on, such as {same[0]}: it is too easy"
 
 
 def _repeated(train: LabelledSequences, test: LabelledSequences) -> list[str]:
@@ -132,8 +153,11 @@ def _repeated(train: LabelledSequences, test: LabelledSequences) -> list[str]:
 
 def _classes(labels: HostArray) -> str:
     classes, counts = (each.tolist() for each in np.unique(labels, return_counts=True))
-    listed = ", ".join(f"{label} {count:,}" for label, count in list(zip(classes, counts, strict=True))[:20])
-    return f"{len(classes)} classes: {listed}{', ...' * (len(classes) > 20)}"
+    return f"{len(classes)} classes: {_some([f'{label} {count:,}' for label, count in zip(classes, counts)])}"
+
+
+def _some(labels: Sequence[object]) -> str:
+    return ", ".join(map(str, labels[:20])) + ", ..." * (len(labels) > 20)
 
 
 def _range(numbers: HostArray) -> str:

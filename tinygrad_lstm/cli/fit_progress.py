@@ -13,7 +13,7 @@ from ..train import Progress, Summary, Trainer
 from ..train.progress import time_left
 from .interruption import Stop, leave_standard_output, stopping_at_signals
 
-__all__ = ["FitProgress", "following"]
+__all__ = ["STAGES", "FitProgress", "following"]
 
 SECONDS = 2.0
 """The least time between two lines."""

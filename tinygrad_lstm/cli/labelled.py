@@ -18,7 +18,10 @@ from ..io.errors import shown
 __all__ = [
     "DataFile",
     "check_features",
+    "check_groups",
+    "check_like_training",
     "check_members",
+    "check_other_groups",
     "columns_of",
     "described",
     "different_numbers_of",
@@ -49,17 +52,28 @@ def read(path: Path, roles: Roles) -> LabelledSequences:
 
 
 def roles_to_fit(
-    path: Path, target: str | None, id: str | None, time: str | None, features: str | None, drop: Sequence[str]
+    path: Path,
+    target: str | None,
+    id: str | None,
+    time: str | None,
+    features: str | None,
+    drop: Sequence[str],
+    group: str | None,
 ) -> Roles:
     """The roles of columns, as the options say.
 
     Raises:
-        ValueError: the file is a table, and there is no target.
+        ValueError: there is no target, and the file is a table; or there is a group, and it is a folder.
     """
+    if group is not None and path.is_dir():
+        raise ValueError(
+            f"{path}: --group is for tables and .npz files, not for folders; put the .wav files of some groups into "
+            "a folder of their own, for --test"
+        )
     if target is None and is_table(path):
         raise ValueError(f"{path}: which column is to be predicted? give --target")
     names = None if features is None else [name.strip() for name in features.split(",")]
-    return Roles(target, id, time, names, tuple(drop))
+    return Roles(target, id, time, names, tuple(drop), group)
 
 
 def columns_of(roles: Roles, data: LabelledSequences, is_long: bool) -> dict[str, Any]:
@@ -82,12 +96,12 @@ def roles_to_predict(path: Path, about: Mapping[str, Any]) -> Roles:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: it does not say which columns it was fitted on; expected a file that fit wrote")
     features, drop = found.get("features"), found.get("drop", [])
-    target, id, time = (found.get(role) for role in ("target", "id", "time"))
+    target, id, time, group = (found.get(role) for role in ("target", "id", "time", "group"))
     lists = [drop, *([] if features is None else [features])]
     good = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists)
-    if not good or not all(name is None or isinstance(name, str) for name in (target, id, time)):
+    if not good or not all(name is None or isinstance(name, str) for name in (target, id, time, group)):
         raise ValueError(f"{path}: its contents are invalid (the columns are not names)")
-    return Roles(target, id, time, features, drop, lenient=True)
+    return Roles(target, id, time, features, drop, group, lenient=True)
 
 
 def check_features(data: LabelledSequences, path: Path, is_long: bool) -> None:
@@ -181,6 +195,39 @@ def check_members(data: LabelledSequences, labels: HostArray, path: Path, parts:
             )
 
 
+def check_groups(data: LabelledSequences, path: Path, parts: Sequence[str]) -> None:
+    """Raises ValueError if there are fewer groups than parts, each of which needs one."""
+    if data.groups is not None and len(names := np.unique(data.groups).tolist()) < len(parts):
+        raise ValueError(
+            f"{path}: there {'is' if len(names) == 1 else 'are'} only {len(names)} group{'s' * (len(names) > 1)}, "
+            f"{', '.join(map(shown, names))}; expected one each for {', '.join(parts)}; or give --validation 0 or "
+            "--test 0"
+        )
+
+
+def check_other_groups(data: LabelledSequences, path: Path, trained: LabelledSequences, trained_path: Path) -> None:
+    """Raises ValueError if sequences to test on are of a group that the training has."""
+    if data.groups is None or trained.groups is None:
+        return
+    for name, group in zip(data.names, data.groups.tolist(), strict=True):
+        if group in trained.groups:
+            raise ValueError(
+                f"{path}: the group of {shown(name)} is {shown(group)}, which {trained_path} has, too; expected groups "
+                "that were not trained on"
+            )
+
+
+def check_like_training(data: LabelledSequences, path: Path, features: int | None, rate: object) -> None:
+    """Raises ValueError if sequences have a different number of features, or a different rate, than the training."""
+    if len(data.features) != features:
+        number = len(data.features)
+        raise ValueError(
+            f"{path}: {number} feature{'s' * (number > 1)} in a step; expected {features}, as in the training"
+        )
+    if data.rate is not None and isinstance(rate, int) and data.rate != rate:
+        raise ValueError(f"{path}: {data.rate} samples a second; expected {rate}, as in the training")
+
+
 def known_labels(data: LabelledSequences, path: Path, classes: HostArray) -> HostArray:
     """The labels of further sequences, of the classes' type.
 
@@ -188,9 +235,9 @@ def known_labels(data: LabelledSequences, path: Path, classes: HostArray) -> Hos
         ValueError: there are none, or one is not among the classes.
     """
     labels = _targets(data, path)
-    if is_string(classes.dtype):
+    if is_string(classes.dtype) or is_string(labels.dtype):
         labels = labels.astype(str)
-    known = set(classes.tolist())
+    known = dict(zip(classes.astype(labels.dtype if is_string(labels.dtype) else classes.dtype).tolist(), classes))
     for name, label in zip(data.names, labels.tolist(), strict=True):
         if label not in known:
             listed = ", ".join(shown(str(each)) for each in classes[:20].tolist())
@@ -198,7 +245,7 @@ def known_labels(data: LabelledSequences, path: Path, classes: HostArray) -> Hos
                 f"{path}: the target of {shown(name)} is {shown(str(label))}, which the training did not have; "
                 f"expected one of {listed}"
             )
-    return labels
+    return np.array([known[label] for label in labels.tolist()], classes.dtype)
 
 
 def described(data: LabelledSequences, path: Path) -> str:

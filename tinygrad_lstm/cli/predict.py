@@ -10,11 +10,13 @@ import typer
 from tinygrad_lstm.backends.base import HostArray
 
 from ..data import LabelledSequences
+from ..data.reading import is_table
 from ..estimators import SequenceClassifier, SequenceRegressor, load
 from ..estimators.evaluation import class_scores, number_scores
 from ..inspect.tables import aligned
+from ..io.errors import shown
 from .fit_results import MODEL, confusion_lines
-from .labelled import DataFile, known_labels, numbers_of, read, roles_to_predict
+from .labelled import DataFile, check_like_training, known_labels, numbers_of, read, roles_to_predict
 from .predictions import prediction_rows, write_rows
 from .shared import Device, Threads, path_option, use_threads, writable_file
 
@@ -45,10 +47,11 @@ def predict(
     place = None if out is None else writable_file("--out", out)
     estimator = load(path, device)
     source = path_option("DATA", data)
-    found = read(source, roles_to_predict(path, estimator.about_))
-    expected = estimator.model_.network.input_size
-    if len(found.features) != expected:
-        raise ValueError(f"{source}: {len(found.features)} features in a step; expected {expected}, as in the training")
+    roles = roles_to_predict(path, estimator.about_)
+    if (column := roles.id or roles.time) is not None and not is_table(source):
+        raise ValueError(f"{source}: expected a table with the column {shown(column)}, as in the training")
+    found = read(source, roles)
+    check_like_training(found, source, estimator.model_.network.input_size, estimator.about_.get("rate"))
     targets = _targets(estimator, found, source) if score and found.targets is not None else None
     rows = prediction_rows(estimator, found.sequences, found.names, targets)
     if place is None:

@@ -80,19 +80,21 @@ def writable_file(option: str, given: str) -> Path:
 
 @contextmanager
 def new_folder(named: Path | None, base: Path) -> Iterator[Path]:
-    """The folder of a new run: the named one, or the next free of base, base-2, ...
+    """The folder of a new run: the named one, which the run makes; or the next free of base, base-2, ...
 
-    If it was made here, an error removes it if it is empty.
+    An error removes it and the folders that it is in, those of them that did not exist before and are empty.
     """
-    if named is not None:
-        yield named
-        return
-    made = next_folder(base)
+    place = base if named is None else named
+    new = [parent for parent in place.parents if not parent.exists()]
+    folder = next_folder(base) if named is None else named
+    if named is None or not named.exists():
+        new.insert(0, folder)
     try:
-        yield made
+        yield folder
     except BaseException:
-        with suppress(OSError):
-            made.rmdir()
+        for each in new:
+            with suppress(OSError):
+                each.rmdir()
         raise
 
 

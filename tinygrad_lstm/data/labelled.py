@@ -1,5 +1,6 @@
 """Labelled sequences, from the columns of a table."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,13 @@ from tinygrad_lstm.backends.dtypes import is_real, is_time
 
 from ..io.errors import ContentError, shown
 from ..io.tables import INTEGER
+from ..printable import printable
 from .checking import Place, check_finite, narrowed
 
 __all__ = ["LabelledSequences", "Roles", "sequences_of_table"]
+
+CODE = re.compile(r"[-+]?(0\d+|\d{16,})")
+"""A target that a number would change: 007, or one of more digits than a float has."""
 
 Rows = npt.NDArray[np.int64]
 RowName = Callable[[int], str]
@@ -35,6 +40,9 @@ class LabelledSequences:
     """The names of the sequences: their ids, files or rows."""
     rate: int | None = None
     """Of sounds, the number of samples a second."""
+    groups: HostArray | None = None
+    """The group of each sequence, (N,), as strings; None if there are none. `SequenceClassifier.fit` and scikit-learn's
+    splitters take them as `groups`."""
 
     def __len__(self) -> int:
         """The number of sequences."""
@@ -47,6 +55,7 @@ class LabelledSequences:
             sequences=[self.sequences[row] for row in rows.tolist()],
             targets=None if self.targets is None else self.targets[rows],
             names=[self.names[row] for row in rows.tolist()],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -59,20 +68,22 @@ class Roles:
     time: str | None = None
     features: Sequence[str] | None = None
     drop: Sequence[str] = ()
+    group: str | None = None
     lenient: bool = False
-    """Whether `target` and `drop` may name columns that are not there, which is as if they were not given."""
+    """Whether `target`, `group` and `drop` may name columns that are not there, which is as if they were not given.
+    Groups are not read."""
 
     def among(self, names: Collection[str]) -> "Roles":
         """The roles of a table with these columns, if they are lenient without those that it does not have."""
         if not self.lenient:
             return self
-        target = self.target if self.target in names else None
-        return replace(self, target=target, drop=[name for name in self.drop if name in names])
+        target, group = (name if name in names else None for name in (self.target, self.group))
+        return replace(self, target=target, group=group, drop=[name for name in self.drop if name in names])
 
     @property
     def named(self) -> dict[str, str]:
         """The columns that are not features, by their roles."""
-        roles = {"target": self.target, "id": self.id, "time": self.time}
+        roles = {"target": self.target, "id": self.id, "time": self.time, "group": self.group}
         return {role: name for role, name in roles.items() if name is not None}
 
     def features_of(self, names: Sequence[str]) -> list[str]:
@@ -89,12 +100,16 @@ class Roles:
         used = [name for _, name in asked]
         if len({*used}) < len(used):
             twice = next(name for name in used if used.count(name) > 1)
-            roles = " and ".join(role for role, name in asked if name == twice)
-            raise ContentError(f"the column {shown(twice)} is given for {roles}; expected one of them")
+            roles = [role for role, name in asked if name == twice]
+            if len({*roles}) == 1:
+                raise ContentError(f"the column {shown(twice)} is given for {roles[0]} twice")
+            raise ContentError(f"the column {shown(twice)} is given for {' and '.join(roles)}; expected one of them")
         features = [name for name in names if name not in used] if self.features is None else self.features
         features = [name for name in features if name not in self.drop]
         if not features:
-            raise ContentError("there are no columns of features; expected at least one beside target, id and time")
+            raise ContentError(
+                "there are no columns of features; expected at least one beside target, id, time and group"
+            )
         return features
 
 
@@ -110,7 +125,7 @@ def sequences_of_table(columns: Mapping[str, Any], roles: Roles, row_name: RowNa
         ContentError: the table has a fault. It says in which row or column.
     """
     roles = roles.among(columns)
-    target, id, time = roles.target, roles.id, roles.time
+    target, id, time, group = roles.target, roles.id, roles.time, None if roles.lenient else roles.group
     arrays = _arrays(columns)
     features = roles.features_of(list(columns))
     numbers = [_numbers(arrays[name], str(name), row_name) for name in features]
@@ -118,30 +133,36 @@ def sequences_of_table(columns: Mapping[str, Any], roles: Roles, row_name: RowNa
     if not len(values):
         raise ContentError("it has no rows")
     targets = None if target is None else _targets(arrays[target], target, row_name)
+    groups = None if group is None else _strings("group", arrays[group], group, row_name)
     if id is None and time is None:
         return LabelledSequences(
             [_wide(row, features, row_name(number)) for number, row in enumerate(values)],
             targets,
             ["value"],
             [row_name(number) for number in range(len(values))],
+            groups=groups,
         )
     check_finite(values, _in_table(row_name, features))
-    ids, groups = _groups(None if id is None else arrays[id], len(values), row_name)
+    ids, places = _places([""] * len(values) if id is None else _strings("id", arrays[id], id, row_name).tolist())
     times = None if time is None else _times(arrays[time])
-    for name, rows in zip(ids, groups):
+    for name, rows in zip(ids, places):
         if times is not None:
             _check_order(times, rows, name, row_name)
-        if targets is not None and (wrong := np.flatnonzero(targets[rows] != targets[rows[0]])).size:
-            row = rows[wrong[0]]
-            raise ContentError(
-                f"{row_name(row)}: the target of {shown(name)} is {targets[row]}, and {targets[rows[0]]} in "
-                f"{row_name(rows[0])}; expected one target for each {'table' if id is None else 'id'}"
-            )
+        for role, found in (("target", targets), ("group", groups)):
+            if found is not None and (wrong := np.flatnonzero(found[rows] != found[rows[0]])).size:
+                row = rows[wrong[0]]
+                here, before = printable(str(found[row])), printable(str(found[rows[0]]))
+                raise ContentError(
+                    f"{row_name(row)}: the {role} of {shown(name)} is {here}, and {before} in {row_name(rows[0])}; "
+                    f"expected one {role} for each {'table' if id is None else 'id'}"
+                )
+    firsts = [rows[0] for rows in places]
     return LabelledSequences(
-        [values[rows] for rows in groups],
-        None if targets is None else targets[[rows[0] for rows in groups]],
+        [values[rows] for rows in places],
+        None if targets is None else targets[firsts],
         [str(name) for name in features],
         ids,
+        groups=None if groups is None else groups[firsts],
     )
 
 
@@ -201,13 +222,28 @@ def _wide(row: HostArray, features: Sequence[str], name: str) -> HostArray:
     return sequence
 
 
+def _complete(role: str, given: HostArray, name: str, row_name: RowName) -> list[Any]:
+    """The values of a column, none of which is missing."""
+    values: list[Any] = given.tolist()
+    if (row := next((row for row, value in enumerate(values) if _is_missing(value)), None)) is not None:
+        raise ContentError(f"{row_name(row)}, column {shown(name)}: the {role} is missing; expected one in each row")
+    return values
+
+
+def _strings(role: str, given: HostArray, name: str, row_name: RowName) -> HostArray:
+    return np.array([str(value) for value in _complete(role, given, name, row_name)], np.str_)
+
+
 def _targets(given: HostArray, name: str, row_name: RowName) -> HostArray:
-    """The targets of all rows: integers or floats if they all are, or are written as, such; otherwise strings."""
-    as_list = given.tolist()
-    if (row := next((row for row, value in enumerate(as_list) if _is_missing(value)), None)) is not None:
-        raise ContentError(f"{row_name(row)}, column {shown(name)}: the target is missing; expected one in each row")
+    """The targets of all rows: integers or floats if they all are, or are written as, such; otherwise strings.
+
+    If one is a code such as 007, all are strings.
+    """
+    as_list = _complete("target", given, name, row_name)
     if is_real(given.dtype):
         return given
+    if any(isinstance(value, str) and CODE.fullmatch(value) for value in as_list):
+        return np.array([str(value) for value in as_list])
     if all(isinstance(value, int) or INTEGER.fullmatch(str(value)) for value in as_list):
         return np.array([int(value) for value in as_list], np.int64)
     try:
@@ -217,15 +253,10 @@ def _targets(given: HostArray, name: str, row_name: RowName) -> HostArray:
     return floats if np.isfinite(floats).all() else np.array([str(value) for value in as_list])
 
 
-def _groups(ids: HostArray | None, number: int, row_name: RowName) -> tuple[list[str], list[Rows]]:
+def _places(ids: Sequence[str]) -> tuple[list[str], list[Rows]]:
     """The ids in the order in which they first appear, and the rows of each."""
-    if ids is None:
-        return [""], [np.arange(number)]
-    given = ids.tolist()
-    if (row := next((row for row, value in enumerate(given) if _is_missing(value)), None)) is not None:
-        raise ContentError(f"{row_name(row)}: the id is missing; expected one in each row")
     index: dict[str, int] = {}
-    numbers = np.array([index.setdefault(str(each), len(index)) for each in given])
+    numbers = np.array([index.setdefault(each, len(index)) for each in ids])
     order = np.argsort(numbers, kind="stable")
     return list(index), np.split(order, np.cumsum(np.bincount(numbers))[:-1])
 

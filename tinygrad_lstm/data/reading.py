@@ -1,6 +1,7 @@
 """Reading labelled sequences from files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ def read_sequences(
     *,
     features: Sequence[str] | None = None,
     drop: Sequence[str] = (),
+    group: str | None = None,
 ) -> LabelledSequences:
     """Reads sequences, and a target for each, from a table, arrays or sounds.
 
     - **A table**: a .csv file, a Parquet file (which needs pyarrow), a DataFrame, or a dict of columns. It is *long* if
-      `id` or `time` is given: each row is a step, and the columns except `id`, `time` and `target` are the features.
+      `id` or `time` is given: each row is a step, and the columns except `id`, `time`, `target` and `group` are the
+      features.
       Otherwise it is *wide*: each row is a sequence of one feature, and empty cells at its end make it shorter.
     - **An .npz file**: an array "x", (N, T, F) or (N, T), with the steps of each sequence in "lengths" if they are not
       all T; or an array (T, F) for each sequence. The targets are the array `target`, by default "y".
@@ -50,19 +53,21 @@ def read_sequences(
         features: the columns of a table that are the features, in this order; by default all others. Further columns
             are ignored, and may have text.
         drop: columns that are ignored.
+        group: the name of the column, or array, of the groups: sequences that belong together, such as those of one
+            person. `LabelledSequences.groups` has them.
 
     Raises:
         OSError: a file is not there or cannot be read.
         ImportError: the file needs a package that is not installed.
-        ValueError: a column is missing; a sequence is empty, has NaN or a different width, has several targets, or is
-            not in the order of time; or a file is damaged. The message says in which row and column.
+        ValueError: a column is missing; a sequence is empty, has NaN or a different width, has several targets or
+            groups, or is not in the order of time; or a file is damaged. The message says in which row and column.
 
     >>> table = {"who": ["a", "a", "b"], "x": [1.0, 2.0, 3.0], "label": ["up", "up", "down"]}
     >>> read = read_sequences(table, target="label", id="who")
     >>> [sequence.tolist() for sequence in read.sequences], read.targets.tolist(), read.names
     ([[[1.0], [2.0]], [[3.0]]], ['up', 'down'], ['a', 'b'])
     """
-    return read_roles(source, Roles(target, id, time, features, drop))
+    return read_roles(source, Roles(target, id, time, features, drop, group))
 
 
 def is_table(path: Path) -> bool:
@@ -75,15 +80,17 @@ def read_roles(source: str | Path | Mapping[str, Any], roles: Roles) -> Labelled
     if not isinstance(source, str | Path):
         with naming_file("read_sequences"):
             return sequences_of_table(source, roles, lambda row: f"row {row}")
-    path, target = Path(source), roles.target
+    path = Path(source)
     with naming_file(path):
         if not is_table(path):
-            if roles.id is not None or roles.time is not None or roles.features is not None or roles.drop:
+            columns = (roles.id, roles.time, roles.features, None if roles.lenient else roles.drop or None)
+            if any(each is not None for each in columns):
                 raise ContentError("id, time, features and drop are for tables, such as .csv files")
             if path.suffix.lower() == ".npz":
-                return _of_npz(path, target, roles.lenient)
-            if target is not None and not roles.lenient:
-                raise ContentError(f"it has no column {shown(target)}; target is for tables and .npz files")
+                return _of_npz(path, roles)
+            if roles.named and not roles.lenient:
+                role, name = next(iter(roles.named.items()))
+                raise ContentError(f"it has no column {shown(name)}; {role} is for tables and .npz files")
             return _of_folder(path) if path.is_dir() else _of_npy(path)
         if path.suffix.lower() in PARQUET:
             return sequences_of_table(_parquet(path), roles, lambda row: f"row {row}")
@@ -127,12 +134,18 @@ def _parquet(path: Path) -> dict[str, HostArray]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def _of_npz(path: Path, target: str | None, lenient: bool) -> LabelledSequences:
+def _of_npz(path: Path, roles: Roles) -> LabelledSequences:
     arrays = dict(read_npz(path))
-    name = "y" if target is None else target
-    if target is not None and target not in arrays and not lenient:
-        raise ContentError(f"there is no array {shown(target)} for target; it has {', '.join(map(shown, arrays))}")
-    targets = arrays.pop(name, None)
+    for role, name in roles.named.items():
+        if name not in arrays and not roles.lenient:
+            raise ContentError(f"there is no array {shown(name)} for {role}; it has {', '.join(map(shown, arrays))}")
+        if name in ("x", "lengths") and "x" in arrays:
+            raise ContentError(f"the array {shown(name)} is given for {role}; it is that of the sequences")
+    target = "y" if roles.target is None else roles.target
+    if target == roles.group:
+        raise ContentError(f"the array {shown(target)} is given for target and group; expected one of them")
+    targets = arrays.pop(target, None)
+    groups = None if roles.group is None else arrays.pop(roles.group, None)
     if "x" in arrays:
         sequences = _cut("x", arrays["x"], arrays.get("lengths"))
         names = [f"row {number}" for number in range(len(sequences))]
@@ -140,13 +153,23 @@ def _of_npz(path: Path, target: str | None, lenient: bool) -> LabelledSequences:
         sequences, names = [_steps(f"the array {shown(key)}", array) for key, array in arrays.items()], list(arrays)
     if not sequences:
         raise ContentError("it has no sequences")
-    if targets is not None and (targets.ndim != 1 or len(targets) != len(sequences)):
+    _check_one_each("target", target, targets, names)
+    if groups is None or roles.lenient:
+        return _checked(sequences, targets, names)
+    _check_one_each("group", str(roles.group), groups, names)
+    return replace(_checked(sequences, targets, names), groups=groups.astype(np.str_))
+
+
+def _check_one_each(role: str, array_name: str, array: HostArray | None, names: list[str]) -> None:
+    """Raises ContentError unless an array has a value for each sequence."""
+    if array is None:
+        return
+    if array.shape != (len(names),):
         raise ContentError(
-            f"the targets {shown(name)} have shape {targets.shape}; expected ({len(sequences)},), one for each sequence"
+            f"the {role}s {shown(array_name)} have shape {array.shape}; expected ({len(names)},), one for each sequence"
         )
-    if targets is not None and is_float(targets.dtype) and (missing := np.flatnonzero(np.isnan(targets))).size:
-        raise ContentError(f"the target of {names[missing[0]]} is NaN")
-    return _checked(sequences, targets, names)
+    if is_float(array.dtype) and (missing := np.flatnonzero(np.isnan(array))).size:
+        raise ContentError(f"the {role} of {names[missing[0]]} is NaN")
 
 
 def _of_npy(path: Path) -> LabelledSequences:

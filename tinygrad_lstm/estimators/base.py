@@ -26,7 +26,7 @@ from ..random import restored_random_state
 from ..train import Trainer
 from .parameters import HasParameters, SequenceParameters
 from .randomness import generator_of, seed_from
-from .reading import sequences_of
+from .reading import groups_of, sequences_of
 from .scikit_learn import not_fitted_error, tags_of
 from .sizes import check_sizes
 from .splitting import Rows
@@ -86,8 +86,10 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         """Further targets, as the network is trained on them."""
 
     @abstractmethod
-    def _validation_rows(self, caller: str, lesson: Lesson, fraction: float, rng: np.random.Generator) -> Rows:
-        """The rows to validate with."""
+    def _validation_rows(
+        self, caller: str, lesson: Lesson, groups: HostArray | None, fraction: float, rng: np.random.Generator
+    ) -> Rows:
+        """The rows to validate with, of whole groups if there are groups."""
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -123,6 +125,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         X: Any,
         y: Any,
         *,
+        groups: Any = None,
         callbacks: Sequence[Any] = (),
         out: str | Path | None = None,
         resume: bool = False,
@@ -135,6 +138,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             X: the sequences: a list of arrays (T_b, F), an array (N, T, F), or a table (N, T) whose rows are sequences
                 of one feature.
             y: the target of each sequence, (N,).
+            groups: the group of each sequence, (N,), such as the person it is of. `validation` is then a fraction of
+                the groups, drawn at random, and no group is both validated and trained on.
             callbacks: objects with any of the methods of `tg.train.Callback`. They follow the training that finds the
                 number of epochs, in the folder "search" of `out`, then that of the final network, in "final".
             out: a folder for checkpoints and metrics, after each epoch. `random_state` must be a seed.
@@ -142,9 +147,9 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
                 bit that of a training that was never interrupted.
 
         Raises:
-            ValueError: a parameter, a sequence or a target is invalid; the error says which. Or `out` has a training,
-                and `resume` is False; has none, and `resume` is True; or has one of different data or parameters.
-                Training has not begun.
+            ValueError: a parameter, a sequence, a target or a group is invalid; the error says which. Or `out` has a
+                training, and `resume` is False; has none, and `resume` is True; or has one of different data or
+                parameters. Training has not begun.
             FloatingPointError: training diverged.
             OSError: a file cannot be written.
         """
@@ -152,10 +157,11 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         self.check_parameters()
         sequences, columns = sequences_of(caller, X)
         lesson = self._learn(caller, y, len(sequences))
+        groups = None if groups is None else groups_of(caller, groups, len(sequences))
         rng = generator_of(self.random_state)
-        validation = self._validation_rows(caller, lesson, self.validation, rng) if self.validation else None
+        validation = self._validation_rows(caller, lesson, groups, self.validation, rng) if self.validation else None
         recipe = Recipe(self.lr, self.batch_size, self.epochs, self.patience, bool(self.verbose))
-        following = Following.of(caller, callbacks, out, resume, self.get_params(), sequences, lesson.targets)
+        following = Following.of(caller, callbacks, out, resume, self.get_params(), sequences, lesson.targets, groups)
         with self._seeded(rng):
             make, seed = partial(self._made, outputs=lesson.outputs), seed_from(rng)
             found = trained(make, self._loss_of_batch, sequences, lesson.targets, validation, recipe, following, seed)

@@ -13,7 +13,7 @@ from ..ops.class_loss import cross_entropy
 from ..printable import printable
 from .base import Lesson, SequenceEstimator
 from .reading import labels_of, listed
-from .splitting import Rows, rows_of_each_class
+from .splitting import Rows, rows_of_each_class, rows_of_groups
 
 __all__ = ["SequenceClassifier"]
 
@@ -78,7 +78,11 @@ class SequenceClassifier(SequenceEstimator):
     def _targets(self, caller: str, y: Any, rows: int) -> HostArray:
         return _codes(caller, labels_of(caller, y, rows), self.classes_)
 
-    def _validation_rows(self, caller: str, lesson: Lesson, fraction: float, rng: np.random.Generator) -> Rows:
+    def _validation_rows(
+        self, caller: str, lesson: Lesson, groups: HostArray | None, fraction: float, rng: np.random.Generator
+    ) -> Rows:
+        if groups is not None:
+            return rows_of_groups(caller, groups, lesson.targets, fraction, rng)
         return rows_of_each_class(caller, lesson.targets, lesson.known["classes_"], fraction, rng)
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

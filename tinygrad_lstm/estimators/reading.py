@@ -16,7 +16,7 @@ from ..io.errors import naming_file
 from ..printable import printable
 from .scikit_learn import conversion_warning
 
-__all__ = ["labels_of", "listed", "numbers_of", "sequences_of"]
+__all__ = ["groups_of", "labels_of", "listed", "numbers_of", "sequences_of"]
 
 
 def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
@@ -149,6 +149,23 @@ def numbers_of(caller: str, y: Any, rows: int) -> HostArray:
     with naming_file(caller):
         check_finite(numbers[:, None], lambda row, _: f"row {row} of y")
     return numbers
+
+
+def groups_of(caller: str, groups: Any, rows: int) -> HostArray:
+    """The number of each sequence's group, (N,), from the groups' names.
+
+    Raises:
+        ValueError: a group is missing, or there is a different number of them.
+    """
+    array = np.asarray(groups)
+    if array.shape != (rows,):
+        raise ValueError(f"{caller}: groups has shape {array.shape}; expected ({rows},), the group of each sequence")
+    numbers: dict[Any, int] = {}
+    for row, name in enumerate(array.tolist()):
+        if name is None or name != name:
+            raise ValueError(f"{caller}: groups has {name} in row {row}; expected the name or number of a group")
+        numbers.setdefault(name, len(numbers))
+    return np.array([numbers[name] for name in array.tolist()], np.int64)
 
 
 def listed(values: Sequence[Any], limit: int = 10) -> str:

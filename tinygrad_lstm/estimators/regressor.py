@@ -13,7 +13,7 @@ from ..mode import no_grad
 from ..ops.loss import mse_loss
 from .base import Lesson, SequenceEstimator
 from .reading import numbers_of
-from .splitting import Rows, rows_of
+from .splitting import Rows, rows_of, rows_of_groups
 
 __all__ = ["SequenceRegressor"]
 
@@ -74,7 +74,11 @@ class SequenceRegressor(SequenceEstimator):
     def _targets(self, caller: str, y: Any, rows: int) -> HostArray:
         return ((numbers_of(caller, y, rows) - self._center) / self._scale).astype(np.float32)
 
-    def _validation_rows(self, caller: str, lesson: Lesson, fraction: float, rng: np.random.Generator) -> Rows:
+    def _validation_rows(
+        self, caller: str, lesson: Lesson, groups: HostArray | None, fraction: float, rng: np.random.Generator
+    ) -> Rows:
+        if groups is not None:
+            return rows_of_groups(caller, groups, np.zeros(len(groups), np.int64), fraction, rng)
         return rows_of(caller, len(lesson.targets), fraction, rng)
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class Following:
         parameters: Mapping[str, Any],
         sequences: Sequence[HostArray],
         targets: HostArray,
+        groups: HostArray | None,
     ) -> Self:
         """How a call of `fit` asks for it.
 
@@ -85,20 +86,23 @@ class Following:
             raise ValueError(f"{caller}: {out} has a training already; give a different out, or resume=True")
         if resume and not earlier:
             raise ValueError(f"{caller}: {out} has no training to resume; leave out resume=True")
-        about = _about(parameters, sequences, targets)
+        about = _about(parameters, sequences, targets, groups)
         for found in (Checkpoint.load(path).about for path in earlier):
             if different := [what for what, expected in about.items() if found.get(what) != expected]:
                 raise ValueError(f"{caller}: the training in {out} is of different {' and '.join(different)}")
         return cls(callbacks, search, final, about)
 
 
-def _about(parameters: Mapping[str, Any], sequences: Sequence[HostArray], targets: HostArray) -> dict[str, Any]:
+def _about(
+    parameters: Mapping[str, Any], sequences: Sequence[HostArray], targets: HostArray, groups: HostArray | None
+) -> dict[str, Any]:
     """What must be the same when a training is resumed."""
     digest = hashlib.sha256(repr([sequence.shape for sequence in sequences]).encode())
     for array in (*sequences, targets):
         digest.update(array.tobytes())
     decisive = {name: value for name, value in parameters.items() if name not in ("device", "verbose")}
-    return {"parameters": decisive, "data": digest.hexdigest()}
+    of_groups = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
+    return {"parameters": decisive, "data": digest.hexdigest(), "groups": of_groups}
 
 
 class History:

@@ -1,14 +1,17 @@
 """The options of a command for the text that it reads."""
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, BinaryIO, TypeAlias
 
 import typer
 
 from ..data.encoded_text import EncodedText
-from ..data.text_files import decode_text, file_texts, joined, manual_text
+from ..data.text_files import file_texts, joined, manual_text, text_of
 from .shared import path_option, require
 
 __all__ = ["Encoding", "data_sources", "text_of_sources"]
@@ -50,22 +53,27 @@ def text_of_sources(sources: Sequence[str], encoding: str | None, characters: st
         files = 0
         for source in sources:
             if source == STANDARD_INPUT:
-                yield iter([standard_input])
+                yield _from_standard_input(standard_input, encoding)
                 continue
             for text in file_texts(Path(source), encoding):
                 files += 1
                 yield text
 
-    try:
-        standard_input = _standard_input(encoding) if STANDARD_INPUT in sources else ""
-        text = EncodedText.from_pieces(lambda: joined(texts()), characters)
-    except ValueError as error:
-        raise ValueError(f"--{error}" if str(error).startswith("encoding: ") else str(error)) from error
+    # Texts are read twice, standard input from this file.
+    with tempfile.TemporaryFile() as standard_input:
+        if STANDARD_INPUT in sources:
+            shutil.copyfileobj(sys.stdin.buffer, standard_input)
+        try:
+            text = EncodedText.from_pieces(lambda: joined(texts()), characters)
+        except ValueError as error:
+            raise ValueError(f"--{error}" if str(error).startswith("encoding: ") else str(error)) from error
     named = [f"{files:,} file{'s' * (files > 1)}"] if files else []
     return text, " and ".join([*named, *["standard input"] * (STANDARD_INPUT in sources)])
 
 
-def _standard_input(encoding: str) -> str:
-    text = decode_text(sys.stdin.buffer.read(), encoding, "standard input")
-    require("--data", bool(text), "a text from standard input", "none")
-    return text
+def _from_standard_input(file: BinaryIO, encoding: str) -> Iterator[str]:
+    file.seek(0)
+    pieces = text_of(file, encoding, "standard input")
+    first = next(pieces, "")
+    require("--data", bool(first), "a text from standard input", "none")
+    return chain([first], pieces)

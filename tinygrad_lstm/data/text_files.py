@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..files import open_file
 
-__all__ = ["decode_text", "manual_text", "read_text"]
+__all__ = ["manual_text", "read_text"]
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc")
 """The suffixes of the files that `read_text` reads from a folder, compressed ones too."""
@@ -74,14 +74,14 @@ def file_texts(paths: str | Path | Iterable[str | Path], encoding: str = "utf-8"
             raise ValueError(f"{path}: the file is empty")
 
 
-def decode_text(data: bytes, encoding: str, name: str | Path) -> str:
-    """The text of a file's content, with newlines "\\n" and without a byte order mark.
+def text_of(file: BinaryIO, encoding: str, name: str | Path) -> Iterator[str]:
+    """The text of an open file, in pieces, with newlines "\\n" and without a byte order mark.
 
     Raises:
         ValueError: it is not in this encoding; the message begins with `name`. Or Python does not know the encoding.
     """
     _check_encoding(encoding)
-    return "".join(_with_newlines(decoded(io.BytesIO(data), encoding, name)))
+    return _with_newlines(decoded(file, encoding, name))
 
 
 def _check_encoding(encoding: str) -> None:

@@ -88,3 +88,9 @@ def test_faults_are_named() -> None:
         fitted.apply(np.zeros((4, 1)))
     with pytest.raises(ValueError, match="expected arrays mean, std and constant of one shape, got mean"):
         Standardization.from_state_dict({"mean": np.zeros(2)})
+    with pytest.raises(ValueError, match="feature 1: its numbers are too large"):
+        Standardization.fit([np.array([[0, 1e200], [0, -1e200]])])
+    state = fitted.state_dict()
+    for name, array in (("std", np.zeros(2)), ("mean", np.array([np.nan, 0])), ("std", np.array([np.inf, 1]))):
+        with pytest.raises(ValueError, match=r"expected finite numbers \(F,\), and std above 0"):
+            Standardization.from_state_dict({**state, name: array})

@@ -66,8 +66,11 @@ class Standardization:
         highest = np.max([array.max(0) for array in arrays], axis=0).astype(np.float64)
         constant = lowest == highest
         # In float64, and in two passes: a mean that is much larger than the deviation leaves it exact.
-        mean = np.where(constant, lowest, sum(array.sum(0, dtype=np.float64) for array in arrays) / steps)
-        variance = sum(np.square(array - mean).sum(0) for array in arrays) / steps
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.where(constant, lowest, sum(array.sum(0, dtype=np.float64) for array in arrays) / steps)
+            variance = sum(np.square(array - mean).sum(0) for array in arrays) / steps
+        if (large := np.flatnonzero(~np.isfinite(variance))).size:
+            raise ValueError(f"Standardization: feature {large[0]}: its numbers are too large for squares in float64")
         return cls(mean, np.where(constant | (variance == 0), 1.0, np.sqrt(variance)), constant)
 
     def apply(self, sequence: Any) -> HostArray:
@@ -114,4 +117,6 @@ class Standardization:
                 + ", ".join(f"{name} {np.shape(array)}" for name, array in state.items())
             )
         mean, std = (np.asarray(state[name], np.float64) for name in ("mean", "std"))
+        if mean.ndim != 1 or not np.isfinite([mean, std]).all() or not (std > 0).all():
+            raise ValueError("Standardization: expected finite numbers (F,), and std above 0")
         return cls(mean, std, np.asarray(state["constant"], np.bool_))

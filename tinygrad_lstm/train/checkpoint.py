@@ -88,13 +88,13 @@ class Checkpoint:
         """Raises TypeError or ValueError if `about` is not that of such a run. By default it can be anything."""
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
+    def blamed(self, fault: str = "invalid") -> Iterator[None]:
         """Within this context, errors are due to the file's contents, and become a ValueError that names the file."""
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.path or 'the checkpoint'}: its contents are invalid ({printable(str(error))})"
+                f"{self.path or 'the checkpoint'}: its contents are {fault} ({printable(str(error))})"
             ) from error
 
 

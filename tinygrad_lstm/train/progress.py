@@ -72,6 +72,6 @@ class Summary:
     best: float | None
     """The lowest validation loss, that of best.safetensors; None if there was no validation."""
     validation: Mapping[str, float]
-    """The values of the last validation; empty if there was none."""
+    """The values of the last validation by this trainer; empty if there was none."""
     plot: Path | None
     """The loss curve, if the run has a folder and matplotlib is installed."""

@@ -375,7 +375,7 @@ class Trainer(Generic[M]):
         with self.folder.locked():
             self.folder.complete()
             checkpoint = Checkpoint.load(self.folder.last)
-            with checkpoint.blamed():
+            with checkpoint.blamed("of a different run, or invalid"):
                 self.restore(checkpoint)
             self.folder.rewind(checkpoint.step)
 

@@ -7,9 +7,10 @@
 with clipped gradients, batches of 32, three epochs, no validation. Each side is a process of its own, and the sides
 take turns. PyTorch by hand gets the batches of this library's `SequenceBatches`, of similar lengths, as packed
 sequences; "padded" reads past their ends, and takes the outputs of their last steps; "shuffled" has packed sequences as
-a `DataLoader` with `pad_sequence` gives them, which is what most programs do, and so has skorch. Start-up is the time
-from the start of the process until the data are there and the imports are done. All sides must learn. The learning rate
-falls only on our side, so the accuracies differ.
+a `DataLoader` with `pad_sequence` gives them, which is what most programs do, and so has skorch. PyTorch by hand
+predicts in batches of similar lengths, as this library does. Start-up is the time from the start of the process until
+the data are there and the imports are done. All sides must learn. The learning rate falls only on our side, so the
+accuracies differ.
 """
 
 from __future__ import annotations
@@ -65,9 +66,13 @@ for epoch in range(3):
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
 net.eval()
+predicted = np.empty(len(X), int)
 with torch.inference_mode():
-    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(x) for x in X], batch_first=True)
-    done(net(padded, torch.tensor([len(x) for x in X])).argmax(1).numpy())
+    for rows in np.split(np.argsort([len(x) for x in X]), range(128, len(X), 128)):
+        xs = [torch.from_numpy(X[row]) for row in rows]
+        padded = torch.nn.utils.rnn.pad_sequence(xs, batch_first=True)
+        predicted[rows] = net(padded, torch.tensor([len(x) for x in xs])).argmax(1).numpy()
+done(predicted)
 """
 
 BUCKETED = """
@@ -161,6 +166,7 @@ def run(side: str, threads: int, folder: str) -> tuple[float, float, float]:
     path = Path(folder) / "side.py"
     path.write_text(PROGRAM.replace("{side}", SIDES[side]))
     environment = {**os.environ, **dict.fromkeys(VARIABLES, str(threads))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as those of installed packages are
     command = [sys.executable, str(path), str(time.time()), str(threads)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lesson", "SequenceEstimator"]
 
-PREDICTED_AT_ONCE = 256
-"""Sequences in a batch of `predict`."""
+PREDICTED_AT_ONCE = 128
+"""Sequences in a batch of `predict`. They are sorted by length: more of them would have more padding."""
 
 
 @dataclass(frozen=True)

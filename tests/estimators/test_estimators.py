@@ -124,6 +124,38 @@ def test_it_is_saved_without_code(kind: Any, tmp_path: Path) -> None:
     assert network(x).tolist() == estimator.model_(x).tolist()
 
 
+def test_predictions_have_the_order_of_the_sequences() -> None:
+    """They are computed in batches of similar lengths."""
+    X, y = recordings(300)
+    classifier = SequenceClassifier(**QUICK).fit(X[:40], y[:40])
+    together, alone = classifier.predict_proba(X), [classifier.predict_proba([x])[0] for x in X]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert len(np.unique(together[:, 0])) > 200
+
+
+def test_parameters_of_a_search_are_saved(tmp_path: Path) -> None:
+    """They are NumPy's numbers."""
+    X, y = recordings()
+    settings = {"hidden_size": np.int64(6), "epochs": np.int64(2), "lr": np.float64(0.02), "random_state": np.int64(3)}
+    classifier = SequenceClassifier(**settings, bidirectional=np.True_).fit(X, y, out=tmp_path / "run")
+    classifier.save(tmp_path / "a.safetensors")
+    again = load(tmp_path / "a.safetensors")
+    assert again.get_params() == classifier.get_params() and type(again.hidden_size) is int
+    resumed = SequenceClassifier(hidden_size=6, epochs=2, lr=0.02, random_state=3, bidirectional=True)
+    resumed.fit(X, y, out=tmp_path / "run", resume=True)
+    assert (resumed.predict_proba(X) == classifier.predict_proba(X)).all()
+
+
+def test_a_file_has_the_parameters_of_its_network(tmp_path: Path) -> None:
+    """Not those that are set for a later fit."""
+    X, y = recordings()
+    classifier = SequenceClassifier(**QUICK).fit(X, y).set_params(hidden_size=20, cell="mgu", lr=0.5)
+    classifier.save(tmp_path / "a.safetensors")
+    again = load(tmp_path / "a.safetensors")
+    assert (again.hidden_size, again.cell, again.lr) == (6, "lstm", 0.5)
+    assert (again.predict_proba(X) == classifier.predict_proba(X)).all()
+
+
 def test_a_partial_fit_has_the_learning_rate_of_its_call() -> None:
     X, y = recordings()
     classifier = SequenceClassifier(**QUICK).partial_fit(X, y)
@@ -293,6 +325,11 @@ WITH_NAN = [*GOOD[:2], np.array([[0, 1], [2, np.nan]]), GOOD[3]]
         (GOOD, [0, 1, 0.5, 1], "Unknown label type: continuous, y has 0.5 in row 2"),
         (GOOD, np.array([0, "a", None, 1], object), "y has None in row 2; expected a label"),
         (GOOD, np.ones((4, 2)), r"y has shape \(4, 2\); expected \(4,\)"),
+        (GOOD, ["a", float("nan"), "b", "a"], "y has nan in row 1; expected a label"),
+        (GOOD, ["a", 1, "a", 1], "y has labels of the types int, str; expected one type"),
+        (GOOD, [b"a", b"b", b"a", b"b"], "y has the label b'a' in row 0, of type bytes; expected an integer"),
+        ([1, 2, 3, 4], [0, 1, 0, 1], r"row 0 of X: the sequence has shape \(\); expected \(T, F\)"),
+        (None, [0, 1, 0, 1], "X is of type NoneType; expected a list of arrays"),
     ],
 )
 def test_invalid_data_is_named_before_training(X: Any, y: Any, message: str) -> None:
@@ -309,6 +346,10 @@ def test_invalid_data_after_training_is_named() -> None:
         classifier.predict([np.ones((2, 3))])
     with pytest.raises(ValueError, match="row 1 of y: the number is NaN or missing; expected finite numbers"):
         SequenceRegressor().fit(X[:2], [1.0, np.nan])
+    with pytest.raises(ValueError, match="row 1 of y: the number is infinite, or too large for float32"):
+        SequenceRegressor().fit(X[:2], [1.0, 1e300])
+    with pytest.raises(ValueError, match=r"y varies by only 0.5 around 1e\+06, .* float32"):
+        SequenceRegressor().fit(X[:2], [1e6, 1e6 + 1])
     before = classifier.predict_proba(X)
     with pytest.raises(ValueError, match="1 class"):
         classifier.fit(X, ["low"] * 40)
@@ -317,10 +358,21 @@ def test_invalid_data_after_training_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("cell", "lstmm"), ("hidden_size", 0), ("epochs", 1.5), ("lr", 0), ("dropout", 1), ("validation", 1.0)],
+    [
+        ("cell", "lstmm"),
+        ("cell", None),
+        ("hidden_size", 0),
+        ("epochs", 1.5),
+        ("bidirectional", "no"),
+        ("lr", 0),
+        ("lr", "0.1"),
+        ("dropout", 1),
+        ("validation", 1.0),
+        ("random_state", -1),
+    ],
 )
 def test_invalid_parameters_are_named(name: str, value: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match=f"SequenceClassifier: .*{name}"):
+    with pytest.raises((ValueError, TypeError), match=rf"SequenceClassifier(\.fit)?: .*{name}"):
         SequenceClassifier(**{name: value}).fit(*recordings())
     with pytest.raises(ValueError, match=r"expected parameters among .*, got 'size'"):
         SequenceClassifier().set_params(size=3)

@@ -12,11 +12,9 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.models import ManyToOne
-from tinygrad_lstm.models.atlas import known_cell
 from tinygrad_lstm.models.by_name import network_of
 
 from .._tensor import Tensor, tensor
-from ..arguments import integer
 from ..data.sequences import SequenceBatch, SequenceBatches
 from ..device import default_device, get_device
 from ..io import checkpoint
@@ -24,7 +22,7 @@ from ..mode import no_grad
 from ..optim import AdamW
 from ..random import restored_random_state
 from ..train import Trainer
-from .parameters import HasParameters, SequenceParameters
+from .parameters import NETWORK, HasParameters, SequenceParameters, check_values
 from .randomness import generator_of, seed_from
 from .reading import groups_of, sequences_of
 from .scikit_learn import not_fitted_error, tags_of
@@ -158,10 +156,12 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         sequences, columns = sequences_of(caller, X)
         lesson = self._learn(caller, y, len(sequences))
         groups = None if groups is None else groups_of(caller, groups, len(sequences))
-        rng = generator_of(self.random_state)
+        rng = generator_of(caller, self.random_state)
         validation = self._validation_rows(caller, lesson, groups, self.validation, rng) if self.validation else None
         recipe = Recipe(self.lr, self.batch_size, self.epochs, self.patience, bool(self.verbose))
-        following = Following.of(caller, callbacks, out, resume, self.get_params(), sequences, lesson.targets, groups)
+        following = Following.of(
+            caller, callbacks, out, resume, self._plain_params(), sequences, lesson.targets, groups
+        )
         with self._seeded(rng):
             make, seed = partial(self._made, outputs=lesson.outputs), seed_from(rng)
             found = trained(make, self._loss_of_batch, sequences, lesson.targets, validation, recipe, following, seed)
@@ -189,7 +189,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         goes_on = self._is_fitted()
         sequences, columns = self._read(caller, X) if goes_on else sequences_of(caller, X)
         # Further calls with one seed have different orders.
-        rng = np.random.default_rng([seed_from(generator_of(self.random_state)), self.n_iter_ if goes_on else 0])
+        seed = seed_from(generator_of(caller, self.random_state))
+        rng = np.random.default_rng([seed, self.n_iter_ if goes_on else 0])
         with self._seeded(rng):
             if goes_on:
                 targets = self._targets(caller, y, len(sequences))
@@ -251,6 +252,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         self.model_ = model.eval()
         self._columns = columns
         self._optimizer_state = None
+        # `set_params` may change them before `save`.
+        self._built_with = {name: value for name, value in self._plain_params().items() if name in NETWORK}
         features = model.network.input_size
         assert features is not None
         self.n_features_in_ = columns or features
@@ -264,20 +267,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
 
     def check_parameters(self) -> None:
         """Raises TypeError or ValueError if a parameter is invalid, as `fit` does."""
-        name = type(self).__name__
-        known_cell(name, self.cell)
-        for parameter in ("hidden_size", "num_layers", "batch_size", "epochs", "patience"):
-            value = integer(name, parameter, getattr(self, parameter))
-            if value < 1:
-                raise ValueError(f"{name}: expected {parameter} to be at least 1, got {value}")
-        if not 0 < self.lr < np.inf:
-            raise ValueError(f"{name}: expected lr to be above 0 and finite, got {self.lr}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"{name}: expected dropout to be from 0 to below 1, got {self.dropout}")
-        if self.validation is not None and not 0 <= self.validation < 1:
-            raise ValueError(
-                f"{name}: expected validation to be a fraction below 1, or 0 for none, got {self.validation}"
-            )
+        check_values(type(self).__name__, self.get_params())
 
     # -- predictions ---------------------------------------------------------------------------------------------------
 
@@ -300,8 +290,10 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         if columns is not None and self._columns is not None:
             found, expected = columns, self._columns
         if found != expected:
+            advice = "" if columns is None else "; each row of a table is a sequence, so give [X] if X is one sequence"
             raise ValueError(
                 f"{caller}: X has {found} features, but {type(self).__name__} is expecting {expected} features as input"
+                f"{advice}"
             )
         return sequences, columns
 
@@ -362,8 +354,8 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             OSError: the file cannot be written; an existing file is unchanged.
         """
         self._check_fitted("save")
-        parameters = self.get_params()
-        if not isinstance(self.random_state, int):
+        parameters = {**self._plain_params(), **self._built_with}
+        if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         checkpoint.save(
             path,

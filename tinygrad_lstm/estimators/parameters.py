@@ -1,9 +1,20 @@
 """Parameters of an estimator: names and values, as scikit-learn reads and sets them."""
 
+from collections.abc import Mapping
 from inspect import signature
+from numbers import Real
 from typing import Any, Self
 
-__all__ = ["HasParameters", "SequenceParameters"]
+import numpy as np
+
+from tinygrad_lstm.models.atlas import known_cell
+
+from ..arguments import integer
+
+__all__ = ["NETWORK", "HasParameters", "SequenceParameters", "check_values"]
+
+NETWORK = ("cell", "hidden_size", "num_layers", "bidirectional", "dropout", "standardize")
+"""The parameters that decide what the network is, and so what its file contains."""
 
 
 class SequenceParameters:
@@ -58,6 +69,12 @@ class HasParameters:
         """
         return {name: getattr(self, name) for name in sorted(self._defaults())}
 
+    def _plain_params(self) -> dict[str, Any]:
+        """The parameters for a file, which has Python's numbers in place of NumPy's, such as those of a search."""
+        return {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
+        }
+
     def set_params(self, **params: Any) -> Self:
         """Sets parameters by name. They take effect in the next `fit`.
 
@@ -79,3 +96,32 @@ class HasParameters:
             if repr(getattr(self, name)) != repr(default)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def check_values(caller: str, parameters: Mapping[str, Any]) -> None:
+    """Checks the parameters of an estimator.
+
+    Raises:
+        TypeError, ValueError: one is invalid.
+    """
+    if not isinstance(parameters["cell"], str):
+        raise TypeError(f"{caller}: expected cell to be the name of a cell, got {parameters['cell']!r:.100}")
+    known_cell(caller, parameters["cell"])
+    for name in ("hidden_size", "num_layers", "batch_size", "epochs", "patience"):
+        value = integer(caller, name, parameters[name])
+        if value < 1:
+            raise ValueError(f"{caller}: expected {name} to be at least 1, got {value}")
+    for name in ("bidirectional", "standardize"):
+        if not isinstance(parameters[name], bool | np.bool_):
+            raise TypeError(f"{caller}: expected {name} to be True or False, got {parameters[name]!r:.100}")
+    validation = 0.0 if parameters["validation"] is None else parameters["validation"]
+    numbers: dict[str, Any] = {"lr": parameters["lr"], "dropout": parameters["dropout"], "validation": validation}
+    for name, number in numbers.items():
+        if not isinstance(number, Real):
+            raise TypeError(f"{caller}: expected {name} to be a number, got {number!r:.100}")
+    if not 0 < numbers["lr"] < np.inf:
+        raise ValueError(f"{caller}: expected lr to be above 0 and finite, got {numbers['lr']}")
+    if not 0 <= numbers["dropout"] < 1:
+        raise ValueError(f"{caller}: expected dropout to be from 0 to below 1, got {numbers['dropout']}")
+    if not 0 <= validation < 1:
+        raise ValueError(f"{caller}: expected validation to be a fraction below 1, or 0 for none, got {validation}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
-from tinygrad_lstm.backends.dtypes import is_time
+from tinygrad_lstm.backends.dtypes import is_string, is_time
 
 from ..data.checking import check_finite, check_shapes, in_sequences, narrowed
 from ..io.errors import naming_file
@@ -37,7 +37,7 @@ def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
     arrays = [np.asarray(sequence) for sequence in X] if _is_list_of_arrays(X) else _rows_of(caller, X)
     if not arrays:
         raise ValueError(f"{caller}: X has no sequences; expected at least one")
-    is_table = not _is_list_of_arrays(X) and all(array.shape == arrays[0].shape[:1] for array in arrays)
+    is_table = not _is_list_of_arrays(X) and all(array.shape == (arrays[0].size,) for array in arrays)
     columns = len(arrays[0]) if is_table else None
     if columns == 0:
         raise ValueError(f"{caller}: X has 0 feature(s) (shape=({len(arrays)}, 0)) while a minimum of 1 is required.")
@@ -64,8 +64,9 @@ def _rows_of(caller: str, X: Any) -> list[HostArray]:
     if array.dtype == object and array.ndim == 1:
         return [np.asarray(row) for row in array]
     if array.ndim not in (2, 3):
+        found = f"has shape {array.shape}" if array.ndim else f"is of type {type(X).__name__}"
         raise ValueError(
-            f"{caller}: X has shape {array.shape}; expected a list of arrays (T, F), an array (N, T, F) or a 2-D table "
+            f"{caller}: X {found}; expected a list of arrays (T, F), an array (N, T, F) or a 2-D table "
             "(N, T). Reshape your data: X.reshape(-1, 1) if each number is a sequence, X.reshape(1, -1) if it is one"
         )
     return list(array)
@@ -120,10 +121,13 @@ def labels_of(caller: str, y: Any, rows: int) -> HostArray:
     """The classes of sequences: integers, strings or booleans.
 
     Raises:
-        ValueError: a label is missing, or is a number with a fraction; and as `column_of`.
+        ValueError: a label is missing, is a number with a fraction, or is something else; they are of different types;
+            and as `column_of`.
     """
     labels = column_of(caller, y, rows)
-    for row, label in enumerate(labels.tolist()):
+    # NumPy makes strings of all elements of a list with strings: numbers, and also the NaN of a missing label.
+    given = y if isinstance(y, list | tuple) and is_string(labels.dtype) and np.ndim(y) == 1 else labels.tolist()
+    for row, label in enumerate(given):
         if label is None or (isinstance(label, float) and not math.isfinite(label)):
             raise ValueError(f"{caller}: y has {label} in row {row}; expected a label")
         if isinstance(label, float) and not label.is_integer():
@@ -131,24 +135,28 @@ def labels_of(caller: str, y: Any, rows: int) -> HostArray:
                 f"{caller}: Unknown label type: continuous, y has {label} in row {row}; expected classes, or use a "
                 "SequenceRegressor"
             )
-    kinds = sorted({type(label).__name__ for label in labels.tolist()})
+        if not isinstance(label, bool | int | float | str):
+            raise ValueError(
+                f"{caller}: y has the label {printable(f'{label!r:.100}')} in row {row}, of type "
+                f"{type(label).__name__}; expected an integer, a string or a boolean"
+            )
+    kinds = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in given})
     if len(kinds) > 1:
         raise ValueError(f"{caller}: y has labels of the types {', '.join(kinds)}; expected one type")
     return labels
 
 
 def numbers_of(caller: str, y: Any, rows: int) -> HostArray:
-    """The numbers to predict, as float64.
+    """The numbers to predict, as float64. They must be in the range of float32, which predictions have.
 
     Raises:
         TypeError, ValueError: one is not a finite number; and as `column_of`.
     """
     column = column_of(caller, y, rows)
-    _as_floats(caller, "y", column)
-    numbers = column.astype(np.float64)
+    narrow = _as_floats(caller, "y", column)
     with naming_file(caller):
-        check_finite(numbers[:, None], lambda row, _: f"row {row} of y")
-    return numbers
+        check_finite(narrow[:, None], lambda row, _: f"row {row} of y")
+    return column.astype(np.float64)
 
 
 def groups_of(caller: str, groups: Any, rows: int) -> HostArray:

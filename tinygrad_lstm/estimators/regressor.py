@@ -17,6 +17,11 @@ from .splitting import Rows, rows_of, rows_of_groups
 
 __all__ = ["SequenceRegressor"]
 
+SPREAD = 1e-5
+"""The smallest standard deviation of targets, relative to their mean: that of 84 steps between numbers of float32."""
+SMALLEST = 2.0**-126
+"""The smallest number that has float32's precision."""
+
 
 class SequenceRegressor(SequenceEstimator):
     """Learns a number for each sequence.
@@ -68,7 +73,13 @@ class SequenceRegressor(SequenceEstimator):
     def _learn(self, caller: str, y: Any, rows: int, classes: Any = None) -> Lesson:
         numbers = numbers_of(caller, y, rows)
         center, scale = float(numbers.mean()), float(numbers.std())
-        scale = scale if scale > 1e-12 * abs(center) else 1.0
+        if (numbers == numbers[0]).all():
+            scale = 1.0
+        elif scale < max(SPREAD * abs(center), SMALLEST):
+            raise ValueError(
+                f"{caller}: y varies by only {scale:.3g} around {center:.6g}, which the float32 of predictions would "
+                "round away; subtract a constant from y, or multiply it"
+            )
         return Lesson(((numbers - center) / scale).astype(np.float32), 1, {"_center": center, "_scale": scale})
 
     def _targets(self, caller: str, y: Any, rows: int) -> HostArray:

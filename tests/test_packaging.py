@@ -156,6 +156,7 @@ def test_metadata(built: Built) -> None:
         'cupy-cuda13x[ctk]>=14; extra == "cuda13"',
     } <= extras
     provided = {
+        "mpi",
         "parquet",
         "sktime",
         "aeon",

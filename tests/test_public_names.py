@@ -28,7 +28,20 @@ for name in ADAPTERS:  # they need these libraries
 MODULES = [importlib.import_module(name) for name in NAMES]
 # The modules that users see, and what each shows of others.
 SHOWN: dict[ModuleType, set[str]] = {
-    tg: {"cuda", "data", "estimators", "func", "inspect", "io", "models", "nn", "optim", "random", "train"},
+    tg: {
+        "cuda",
+        "data",
+        "distributed",
+        "estimators",
+        "func",
+        "inspect",
+        "io",
+        "models",
+        "nn",
+        "optim",
+        "random",
+        "train",
+    },
     tg.nn: {"init"},
     tg.optim: {"lr_scheduler", "swa_utils"},
     tg.models: {"atlas"},

@@ -57,6 +57,7 @@ from .random import *
 
 if _TYPE_CHECKING:
     from . import data as data
+    from . import distributed as distributed
     from . import estimators as estimators
     from . import inspect as inspect
     from . import io as io
@@ -65,7 +66,7 @@ if _TYPE_CHECKING:
 
 
 # Imported when first used, to keep the import of the package quick.
-_LAZY = ("data", "estimators", "inspect", "io", "models", "train")
+_LAZY = ("data", "distributed", "estimators", "inspect", "io", "models", "train")
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -1,6 +1,6 @@
 """Gradients: `backward` and `grad`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from .graph import GraphNode, set_gradient
@@ -53,10 +53,16 @@ def backward(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     inputs: Any = None,
+    on_leaf: Callable[[Any, Any], None] | None = None,
 ) -> None:
-    """Adds the gradient of the outputs to `.grad` of every leaf, or of `inputs` only; see `Tensor.backward`."""
+    """Adds the gradient of the outputs to `.grad` of every leaf, or of `inputs` only; see `Tensor.backward`.
+
+    Args:
+        on_leaf: called with each leaf's node and the array of its gradient, as soon as the last part of it has come.
+            `.grad` is set later, when all gradients are known.
+    """
     wanted = None if inputs is None else _as_list(inputs)
-    found = _walked("backward", outputs, wanted, grads, retain_graph, create_graph)
+    found = _walked("backward", outputs, wanted, grads, retain_graph, create_graph, on_leaf)
     if wanted is None:
         receivers = [(node.tensor(), g) for node, g in found.items()]  # type: ignore[attr-defined]  # all are leaves
     else:
@@ -141,6 +147,7 @@ def _walked(
     grads: Sequence[Any] | None,
     retain_graph: bool | None,
     create_graph: bool,
+    on_leaf: Callable[[Any, Any], None] | None = None,
 ) -> dict[GraphNode, Any]:
     """The gradients of the inputs, or of all leaves, by their nodes."""
     tracer = mode().value.tracer
@@ -175,4 +182,4 @@ def _walked(
                 raise ValueError(f"{asked}: output {k} has shape {array.shape}, its gradient {given.shape}")
         roots.append((node, given if create_graph else given._array))
     targets = None if inputs is None else {tensor._node for tensor in inputs}
-    return walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph)
+    return walk(roots, targets, create_graph if retain_graph is None else retain_graph, create_graph, on_leaf)

@@ -158,6 +158,13 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
+def seeded_draws(*seed: int) -> Iterator[None]:
+    """In a `with` block, this thread's random numbers are those of a seed of several integers."""
+    with _source.set_to(_Source(np.random.default_rng(seed))):
+        yield
+
+
+@contextmanager
 def restored_random_state(state: dict[str, Any]) -> Iterator[None]:
     """In a `with` block, this thread's random numbers continue from `state`; those of other threads are unchanged."""
     with _source.set_to(_Source(_generator_at(state))):

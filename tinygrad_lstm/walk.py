@@ -18,15 +18,19 @@ def walk(
     targets: set[GraphNode] | None,
     retain_graph: bool,
     create_graph: bool,
+    on_leaf: Callable[[Leaf, Any], None] | None = None,
 ) -> dict[GraphNode, Any]:
     """The gradients that reach the targets, or every leaf where `targets` is None, given those of the roots.
 
-    Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed.
+    Gradients are arrays, or Tensors with `create_graph`. Nothing that the user can see is changed. With `on_leaf`, a
+    leaf's gradient is known as soon as its last part has come, and the function is called with both.
     """
     if create_graph and not mode().value.recording:
         with Switch(recording=True):
-            return walk(roots, targets, retain_graph, create_graph)
+            return walk(roots, targets, retain_graph, create_graph, on_leaf)
     order = ancestors([node for node, _ in roots])
+    if on_leaf is not None:
+        order = _leaves_early(order)
     leading: set[GraphNode] = set()
     needed = None
     if targets is not None:
@@ -76,6 +80,8 @@ def walk(
                 if (node.__class__ is Leaf) if targets is None else (node in targets):
                     # The array that is returned must not be held by anyone else.
                     result[node] = g.clone() if create_graph else g if owned else g.copy()
+                    if on_leaf is not None:
+                        on_leaf(node, result[node])  # type: ignore[arg-type]  # there are no targets then
                     if node not in leading:
                         continue
                 if node.__class__ is Pick:
@@ -145,6 +151,18 @@ def _add_part(gradients: dict[GraphNode, Any], pick: Pick, g: Any) -> None:
     parts = gradients.setdefault(pick.parents[0], {})  # type: ignore[arg-type]
     # With create_graph, a rule that asks for `out` gets picks of its own.
     parts[pick.index] = parts[pick.index] + g if pick.index in parts else g
+
+
+def _leaves_early(order: Sequence[GraphNode]) -> list[GraphNode]:
+    """The same order, except that each leaf follows the last node that it is a parent of."""
+    backwards: list[GraphNode] = []
+    placed: set[GraphNode] = set()
+    for node in reversed(order):
+        if node.__class__ is not Leaf:
+            leaves = [each for each in dict.fromkeys(node.parents) if each.__class__ is Leaf and each not in placed]
+            backwards += [*leaves, node]
+            placed.update(leaves)
+    return [*(node for node in order if node.__class__ is Leaf and node not in placed), *reversed(backwards)]
 
 
 def _leading_to(targets: set[GraphNode], order: Sequence[GraphNode]) -> set[GraphNode]:

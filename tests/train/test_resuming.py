@@ -247,9 +247,9 @@ def test_the_version_tells_what_a_checkpoint_holds() -> None:
     """Whoever changes this raises `checkpoint.VERSION`, so that older checkpoints are refused as what they are."""
     held = [field.name for kind in (TextCheckpoint, TrainingOptions) for field in fields(kind)]
     assert (checkpoint_file.VERSION, " ".join(held)) == (
-        4,
-        "about step epoch batch seconds best loss due random_state weights average optimizer schedule carry callbacks "
-        "path "
+        5,
+        "about step epoch batch seconds best loss due random_state weights average optimizer schedule micro_batches "
+        "carry callbacks path "
         "steps epochs minutes cell embedding tie hidden layers forget_bias dropout seq_len batch lr warmup schedule "
         "weight_decay clip seed validate_every patience log_every",
     )

@@ -104,7 +104,7 @@ def test_a_stop_during_a_validation_aborts_it_and_saves(tmp_path: Path) -> None:
         return CharLM.loss(trainer.model, ids, *args)
 
     trainer.model.loss = loss  # type: ignore[method-assign]
-    trainer._validation = trainer._validation * 100
+    trainer._validation = [*trainer._validation] * 100  # type: ignore[assignment]
     summary = trainer.run()
     assert windows == 1
     assert (summary.step, summary.finished, summary.best) == (7, False, None)

@@ -7,6 +7,7 @@ from .labelled import LabelledSequences as LabelledSequences
 from .long_lag import *
 from .reading import read_sequences as read_sequences
 from .sequences import *
+from .splitting import *
 from .standardization import *
 from .text import *
 from .text_files import *

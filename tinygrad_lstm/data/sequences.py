@@ -12,6 +12,7 @@ from tinygrad_lstm.backends.dtypes import promoted_dtype
 
 from ..io.errors import naming_file
 from .checking import check_shapes
+from .splitting import bounds_of_parts
 
 __all__ = ["SequenceBatch", "SequenceBatches", "padded"]
 
@@ -33,6 +34,15 @@ class SequenceBatch:
     def weight(self) -> int:
         """The number of sequences."""
         return len(self.lengths)
+
+    def split(self, number: int) -> "list[SequenceBatch | None]":
+        """The batch in parts of some sequences each, as equal as possible; None if there are fewer sequences."""
+        return [self._part(part) if part.start < part.stop else None for part in bounds_of_parts(self.weight, number)]
+
+    def _part(self, part: slice) -> "SequenceBatch":
+        lengths = self.lengths[part]
+        y = None if self.y is None else self.y[part]
+        return SequenceBatch(self.x[: max(lengths), part], lengths, y, self.rows[part])
 
 
 def padded(sequences: Sequence[HostArray], value: float = 0) -> HostArray:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar, get_a
 import numpy as np
 import numpy.typing as npt
 
+from .splitting import bounds_of_parts
 from .text_files import PIECE
 
 __all__ = ["TextBatch", "TextBatches", "Vocabulary", "characters_needed", "split_text"]
@@ -144,6 +145,14 @@ class TextBatch(NamedTuple):
     def weight(self) -> int:
         """The number of characters that are predicted."""
         return self.targets.size
+
+    def split(self, number: int) -> "list[TextBatch | None]":
+        """The batch in parts of some streams each, as equal as possible; None if there are fewer streams."""
+        bounds = bounds_of_parts(self.inputs.shape[1], number)
+        return [
+            TextBatch(self.inputs[:, part], self.targets[:, part], self.first) if part.start < part.stop else None
+            for part in bounds
+        ]
 
 
 class TextBatches(Sequence[TextBatch]):

@@ -16,7 +16,7 @@ from .safetensors_file import encode_safetensors, read_metadata, read_safetensor
 __all__ = ["encode", "is_checkpoint", "load", "save"]
 
 FORMAT = "tinygrad_lstm.checkpoint"
-VERSION = 4
+VERSION = 5
 """Must be increased with each change of the contents of `train.Checkpoint` or `train.TrainingOptions`."""
 ARRAY = "$array"
 

@@ -48,8 +48,11 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     """Empty if the run has no schedule."""
+    micro_batches: int
+    """The number of parts into which the run's batches are cut."""
     carry: Any
-    """What the loss passed on from the last batch: arrays in lists and dicts, or None."""
+    """What the loss passed on from the last batch: arrays in lists and dicts, or None; if there are several
+    micro-batches, a list with that of each."""
     callbacks: list[Any]
     """For each callback that has a state, the name of its class and the state."""
     path: Path | None = field(default=None, compare=False)
@@ -129,6 +132,7 @@ CONTENTS: dict[str, Callable[[Any], bool]] = {
         and _are_arrays(value["state"].values())
     ),
     "schedule": lambda value: isinstance(value, dict),
+    "micro_batches": lambda value: _is_count(value) and value > 0,
     "carry": lambda value: True,
     "callbacks": lambda value: isinstance(value, list),
 }

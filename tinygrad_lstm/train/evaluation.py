@@ -1,4 +1,4 @@
-"""Means over batches."""
+"""What a trainer takes: a model, a loss, metrics and batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
@@ -11,7 +11,6 @@ from tinygrad_lstm.backends.base import HostArray
 from .._tensor import Tensor, tensor
 from ..device import Device
 from ..func.trees import mapped
-from ..mode import no_grad
 
 __all__ = [
     "Loss",
@@ -22,7 +21,6 @@ __all__ = [
     "check_validation",
     "detached",
     "device_of",
-    "mean_values",
     "weight_of",
 ]
 
@@ -91,41 +89,3 @@ def check_validation(batches: Any) -> None:
         )
     if isinstance(batches, Sized) and not len(batches):
         raise ValueError("Trainer.fit: validation is empty; expected at least one batch, or None")
-
-
-def mean_values(
-    model: Any,
-    loss: Loss,
-    batches: Iterable[Any],
-    metrics: Mapping[str, Metric],
-    before_batch: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """The means of the loss and of metrics over batches, weighted by `weight_of`.
-
-    Args:
-        model: is in evaluation mode meanwhile.
-        before_batch: called before each batch; an exception ends the evaluation.
-
-    Raises:
-        ValueError: there is no batch; or there are metrics, but the loss returns no outputs.
-    """
-    found: list[tuple[list[Any], int]] = []
-    carry: Any = None
-    with model.evaluating(), no_grad():
-        for batch in batches:
-            before_batch()
-            value, carry, *rest = as_returned(loss(model, batch, carry))
-            if metrics and len(rest) != 1:
-                raise ValueError("Trainer: there are metrics, so the loss must return (loss, carry, outputs)")
-            values = [value, *[metric(rest[0], batch) for metric in metrics.values()]]
-            found.append((values, weight_of(batch)))
-    if not found:
-        raise ValueError("Trainer: there is no batch to evaluate; expected at least one")
-    total = sum(weight for _, weight in found)
-    sums = [sum(_number(values[k]) * weight for values, weight in found) for k in range(1 + len(metrics))]
-    return {name: float(value / total) for name, value in zip(["loss", *metrics], sums, strict=True)}
-
-
-def _number(value: Any) -> float:
-    """A number that may be on a device. It is read only now, so that the batches wait for no device."""
-    return value.item() if isinstance(value, Tensor) else float(value)

@@ -2,10 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import HostArray
 
 from .._tensor import Tensor
 from ..data.batches import batches_from
@@ -76,17 +80,23 @@ class Recent:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        self._losses: list[Tensor] = []
+        self._losses: list[list[Tensor | None]] = []
         self._weight, self.seconds = 0, 0.0
 
-    def add(self, loss: Tensor, weight: int) -> None:
-        self._losses.append(loss)
+    def add(self, losses: list[Tensor | None], weight: int) -> None:
+        """Adds a step, with the shares of this worker's micro-batches in its loss."""
+        self._losses.append(losses)
         self._weight += weight
 
-    def mean_loss(self) -> float:
-        """The mean of the losses, which are read from the device; that of the last report if there are none."""
+    def mean_loss(self, everywhere: Callable[[HostArray], HostArray]) -> float:
+        """The mean of the losses, which are read from the device; that of the last report if there are none.
+
+        Args:
+            everywhere: returns the shares of all micro-batches, given those of this worker's.
+        """
         if self._losses:
-            self.last = sum(loss.item() for loss in self._losses) / len(self._losses)
+            own = [[0.0 if share is None else share.item() for share in shares] for shares in self._losses]
+            self.last = sum(sum(shares) for shares in everywhere(np.array(own)).tolist()) / len(self._losses)
         return math.nan if self.last is None else self.last
 
     def per_second(self) -> float:

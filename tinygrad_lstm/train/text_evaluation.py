@@ -9,7 +9,8 @@ import numpy as np
 
 from .._tensor import Tensor, tensor
 from ..data.text import SomeIds, TextBatch, TextBatches
-from .evaluation import Trainable, device_of, mean_values
+from .evaluation import Trainable, device_of
+from .micro_batches import MicroBatches
 
 __all__ = ["EvaluationBatches", "LanguageModel", "State", "evaluate", "nats_to_bits", "text_loss"]
 
@@ -72,4 +73,4 @@ def evaluate(model: LanguageModel, ids: SomeIds, batch: int = 32, seq_len: int =
     Raises:
         ValueError: the text is shorter than two characters.
     """
-    return mean_values(model, text_loss, EvaluationBatches(ids, batch, seq_len), {})["loss"]
+    return MicroBatches().mean_values(model, text_loss, EvaluationBatches(ids, batch, seq_len), {})["loss"]

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 
 from .._tensor import Tensor
-from ..func.trees import mapped
+from ..distributed.communicator import Communicator, LocalCommunicator
 from ..metrics import plot_metrics
 from ..optim import Optimizer, clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -20,22 +20,13 @@ from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
 from .callbacks import check_callback
 from .checkpoint import Checkpoint
-from .evaluation import (
-    Loss,
-    Metric,
-    Trainable,
-    as_carry,
-    as_returned,
-    check_validation,
-    detached,
-    device_of,
-    mean_values,
-    weight_of,
-)
+from .evaluation import Loss, Metric, Trainable, check_validation, device_of, weight_of
 from .folder import RunFolder
 from .limits import Call, Limits, Recent, Stopwatch
+from .micro_batches import MicroBatches, Split
 from .progress import Progress, Summary
 from .undoing import undone_by_errors
+from .workers import Workers
 
 __all__ = ["Trainer"]
 
@@ -65,6 +56,13 @@ class Trainer(Generic[M]):
         average: the decay of an exponential moving average of the weights, such as 0.999. It is validated in place of
             the weights, and saved as the best.
         about: what is stored in checkpoints beside the run's state: lists and dicts of arrays, numbers and strings.
+        communicator: the workers that train together, from `tg.distributed.init()`; each has such a trainer. The first
+            writes the files; the folder is on a file system that all can read. None is this process alone.
+        micro_batches: the number of parts into which each batch is cut; each worker computes some of them. The run
+            depends on this number, but not on the number of workers. Each part has random numbers and a `carry` of its
+            own; batch normalization normalizes each part.
+        split: a function of a batch and a number, which cuts the batch into that many parts; None for those that there
+            is nothing left for. By default the batch's method `split`.
 
     >>> import numpy as np
     >>> import tinygrad_lstm as tg
@@ -93,6 +91,9 @@ class Trainer(Generic[M]):
         accumulate: int = 1,
         average: float | None = None,
         about: Mapping[str, Any] | None = None,
+        communicator: Communicator | None = None,
+        micro_batches: int = 1,
+        split: Split | None = None,
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"Trainer: expected accumulate to be at least 1, got {accumulate}")
@@ -115,6 +116,9 @@ class Trainer(Generic[M]):
         self.accumulate = accumulate
         self.averaged = None if average is None else AveragedModel(cast(Any, model), avg_fn=get_ema_avg_fn(average))
         self.about = dict(about or {})
+        self._group = Workers(LocalCommunicator() if communicator is None else communicator)
+        self._parts = MicroBatches(micro_batches, communicator, split)
+        self._files = self.folder if self.is_first else None
         self.step = 0
         """Steps of the optimizer so far."""
         self.epoch = 0
@@ -134,7 +138,6 @@ class Trainer(Generic[M]):
         self._recent = Recent()
         self._carry: Any = None
         self._best_weights: dict[str, Any] = {}
-        self._stop_asked = self._finish_asked = False
         self._saved: int | None = None
         self._unwritten: list[str] | None = None
 
@@ -180,24 +183,26 @@ class Trainer(Generic[M]):
             raise ValueError(
                 "Trainer.fit: the schedule is a ReduceLROnPlateau; expected `validation`, which it follows"
             )
-        if resume:
-            self._resume()
-        elif self._seed is not None and not self.step:
-            manual_seed(self._seed)
-        limits, lr = Limits(epochs, steps, minutes), self.optimizer.param_groups[0]["lr"]
-        stopwatch = Stopwatch(self.step, self.seconds)
-        call = Call(batches, validation, limits, validate_every, log_every, stopwatch, lr)
         # A loss that is not finite raises an error, which says more than NumPy's warnings.
-        with np.errstate(over="ignore", invalid="ignore"), self._locked():
-            if self._saved is None and not self.step and self.folder is not None and self.folder.is_used():
-                self._unwritten = []
-            try:
-                return self._run(call)
-            except FloatingPointError:
-                self._recent = Recent()
-                raise
-            finally:
-                self._stop_asked = self._finish_asked = False
+        with self._group.failing_together(), np.errstate(over="ignore", invalid="ignore"):
+            if resume:
+                self._resume()
+            elif self._seed is not None and not self.step:
+                manual_seed(self._seed)
+            self._group.begin(self)
+            limits, lr = Limits(epochs, steps, minutes), self.optimizer.param_groups[0]["lr"]
+            stopwatch = Stopwatch(self.step, self.seconds)
+            call = Call(batches, validation, limits, validate_every, log_every, stopwatch, lr)
+            with self._locked():
+                if self._saved is None and not self.step and self._files is not None and self._files.is_used():
+                    self._unwritten = []
+                try:
+                    return self._run(call)
+                except FloatingPointError:
+                    self._recent = Recent()
+                    raise
+                finally:
+                    self._group.forget()
 
     def _run(self, call: Call) -> Summary:
         self._tell("on_start")
@@ -206,10 +211,10 @@ class Trainer(Generic[M]):
             self._report(call, validating=True)
         while not (self._stopped() or self._ends(call)):
             self._take_step(call)
-        if self._stop_asked:
+        if self._stopped():
             self._save()
         finished = self._ends(call) and not self.due
-        self.seconds = call.stopwatch.seconds()
+        self.seconds = self._group.agree(call.stopwatch.seconds())
         summary = Summary(
             step=self.step,
             epoch=call.epochs(self),
@@ -217,13 +222,13 @@ class Trainer(Generic[M]):
             seconds=call.stopwatch.taken(),
             best=self.best,
             validation=self.validation,
-            plot=None if self.folder is None else plot_metrics(self.folder.metrics, self.folder.plot, self.unit),
+            plot=None if self._files is None else plot_metrics(self._files.metrics, self._files.plot, self.unit),
         )
         self._tell("on_end", summary)
         return summary
 
     def _ends(self, call: Call) -> bool:
-        return self._finish_asked or call.limits.reached(self)
+        return self._group.finishing or call.limits.reached(self)
 
     def _take_step(self, call: Call) -> None:
         """Trains on the next batches, and reports if this is due."""
@@ -237,7 +242,7 @@ class Trainer(Generic[M]):
             self.epoch, self.batch, self._carry = self.epoch + 1, 0, None
             call.begin_epoch()
         self._recent.seconds += time.perf_counter() - tick
-        self.seconds = call.stopwatch.seconds()
+        self.seconds = self._group.agree(call.stopwatch.seconds())
         validating = ended if call.validate_every is None else bool(group) and self.step % call.validate_every == 0
         self.due = call.validation is not None and (validating or self._ends(call))
         if group:
@@ -251,7 +256,7 @@ class Trainer(Generic[M]):
     def _report(self, call: Call, validating: bool) -> None:
         """Reports the steps since the last report, and validates and saves if this is due."""
         recent, tick = self._recent, time.perf_counter()
-        loss = self._finite(recent.mean_loss())
+        loss = self._finite(recent.mean_loss(self._parts.everywhere))
         recent.seconds += time.perf_counter() - tick  # the device may finish the steps only now
         values: dict[str, float] = {}
         if validating and call.validation is not None:
@@ -259,7 +264,7 @@ class Trainer(Generic[M]):
             values = self._validate(call.validation)
             if not values:
                 return  # stopped: the validation stays due
-            self.seconds = call.stopwatch.seconds()
+            self.seconds = self._group.agree(call.stopwatch.seconds())
         progress = Progress(
             step=self.step,
             epoch=call.epochs(self),
@@ -287,16 +292,10 @@ class Trainer(Generic[M]):
         self.due = False
         self._save(loss)
 
-    def _train_on(self, group: Sequence[Any]) -> Tensor:
-        """A step of the optimizer, by the mean gradient of some batches. Returns their mean loss, on its device."""
-        carry, losses = self._carry, list[Tensor]()
+    def _train_on(self, group: Sequence[Any]) -> list[Tensor | None]:
+        """A step of the optimizer, by the mean gradient of some batches. Returns the parts of their mean loss."""
         self.optimizer.zero_grad()
-        for batch in group:
-            loss, carry, *_ = as_returned(self.loss(self.model, batch, carry))
-            loss = loss if len(group) == 1 else loss / len(group)
-            loss.backward()
-            losses.append(loss.detach())
-            carry = detached(carry)
+        losses, carry = self._parts.gradients(self.model, self.loss, group, self._carry, self._parameters())
         if self.clip is not None:
             clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
@@ -306,7 +305,12 @@ class Trainer(Generic[M]):
         self._carry, self.step, self.batch = carry, self.step + 1, self.batch + len(group)
         if self.averaged is not None:
             self.averaged.update_parameters(cast(Any, self.model))
-        return losses[0] if len(losses) == 1 else sum(losses[1:], losses[0])
+        return losses
+
+    def _parameters(self) -> list[Tensor]:
+        """The parameters of the model and of the optimizer, each once."""
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return list({id(each): each for each in (*self.model.parameters(), *trained)}.values())
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):
@@ -320,11 +324,11 @@ class Trainer(Generic[M]):
         """The values of a validation; empty if the run was stopped before its end."""
 
         def raise_if_stopped() -> None:
-            if self._stop_asked:
+            if self._group.stops_at_once:
                 raise _StoppedError
 
         try:
-            values = mean_values(self._evaluated(), self.loss, batches, self.metrics, raise_if_stopped)
+            values = self._parts.mean_values(self._evaluated(), self.loss, batches, self.metrics, raise_if_stopped)
         except _StoppedError:
             return {}
         self._finite(values["loss"])
@@ -335,8 +339,8 @@ class Trainer(Generic[M]):
         """Appends a line to metrics.jsonl, or keeps it while the file is still that of an earlier run."""
         if self._unwritten is not None:
             self._unwritten.append(line)
-        elif self.folder is not None:
-            self.folder.append(line)
+        elif self._files is not None:
+            self._files.append(line)
 
     def _save(self, validation_loss: float | None = None) -> None:
         better = validation_loss is not None and (self.best is None or validation_loss < self.best)
@@ -346,15 +350,21 @@ class Trainer(Generic[M]):
             if better:
                 self._best_weights = {name: array.copy() for name, array in self._evaluated().state_dict().items()}
             return
-        checkpoint = best = self.checkpoint()
+        checkpoint = self.checkpoint()
+        if self._files is not None:
+            self._write_checkpoint(checkpoint, better)
+        self._saved = checkpoint.step
+
+    def _write_checkpoint(self, checkpoint: Checkpoint, better: bool) -> None:
+        assert self._files is not None
+        best = checkpoint
         if self.averaged is not None:
             best = replace(checkpoint, weights=dict(self._evaluated().state_dict()), average={})
         if self._unwritten is not None:
-            self.folder.replace(checkpoint, best if better else None, "".join(self._unwritten))
+            self._files.replace(checkpoint, best if better else None, "".join(self._unwritten))
             self._unwritten = None
         else:
-            self.folder.save(checkpoint, best if better else None)
-        self._saved = checkpoint.step
+            self._files.save(checkpoint, best if better else None)
 
     def load_best(self) -> None:
         """Loads the weights with the lowest validation loss into the model, and into their average if there is one.
@@ -364,6 +374,7 @@ class Trainer(Generic[M]):
         """
         if self.best is None or (self.folder is None and not self._best_weights):
             raise ValueError("Trainer.load_best: nothing was validated yet; expected a `fit` with `validation`")
+        self._group.wait_for_all()  # the first worker may still be writing
         best = self._best_weights if self.folder is None else Checkpoint.load(self.folder.best).weights
         self.model.load_state_dict(best)
         if self.averaged is not None:
@@ -372,32 +383,40 @@ class Trainer(Generic[M]):
     def _resume(self) -> None:
         if self.folder is None:
             raise ValueError("Trainer.fit: resume=True needs a folder; expected `out` to be given to the trainer")
-        with self.folder.locked():
-            self.folder.complete()
+        with nullcontext() if self._files is None else self._files.locked():
+            if self._files is not None:
+                self._files.complete()
+            self._group.wait_for_all()
             checkpoint = Checkpoint.load(self.folder.last)
             with checkpoint.blamed("of a different run, or invalid"):
                 self.restore(checkpoint)
-            self.folder.rewind(checkpoint.step)
+            if self._files is not None:
+                self._files.rewind(checkpoint.step)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first worker, which writes files and shows progress."""
+        return self._group.is_first
 
     def _locked(self) -> Any:
-        if self.folder is None:
+        if self._files is None:
             return nullcontext()
-        self.folder.make()
-        return self.folder.locked()
+        self._files.make()
+        return self._files.locked()
 
     def stop(self) -> None:
         """Lets `fit` save and return after its present step. A validation is cancelled.
 
         If called before `fit`, that call stops at once, and the one after it continues. Signal handlers may call it.
         """
-        self._stop_asked = True
+        self._group.stop_asked = True
 
     def _stopped(self) -> bool:
-        return self._stop_asked
+        return self._group.stopping
 
     def finish(self) -> None:
         """Ends `fit` after its present step, as if a limit was reached. Callbacks may call it."""
-        self._finish_asked = True
+        self._group.finish_asked = True
 
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """The mean loss and metrics over batches, by name, weighted by `weight_of`.
@@ -405,7 +424,7 @@ class Trainer(Generic[M]):
         Raises:
             ValueError: there is no batch.
         """
-        return mean_values(self._evaluated(), self.loss, batches, self.metrics)
+        return self._parts.mean_values(self._evaluated(), self.loss, batches, self.metrics)
 
     def _evaluated(self) -> Any:
         """What is validated: the averaged model, if there is one."""
@@ -416,6 +435,8 @@ class Trainer(Generic[M]):
             method = getattr(callback, event, None)
             if method is not None:
                 method(self, *arguments)
+        if self.callbacks:
+            self.seconds = self._group.agree(self.seconds)  # they may have asked to stop
 
     def _stateful_callbacks(self) -> list[Any]:
         return [callback for callback in self.callbacks if hasattr(callback, "state_dict")]
@@ -443,7 +464,8 @@ class Trainer(Generic[M]):
             average={} if self.averaged is None else dict(self.averaged.state_dict()),
             optimizer=self.optimizer.state_dict(),
             schedule={} if self.schedule is None else self.schedule.state_dict(),
-            carry=mapped(lambda part: part.cpu().numpy() if isinstance(part, Tensor) else part, self._carry),
+            micro_batches=self._parts.number,
+            carry=self._parts.all_carried(self._carry),
             callbacks=[[type(each).__name__, each.state_dict()] for each in self._stateful_callbacks()],
         )
 
@@ -453,6 +475,10 @@ class Trainer(Generic[M]):
         Raises:
             ValueError: the checkpoint is of a different run. Nothing is changed then.
         """
+        if checkpoint.micro_batches != self._parts.number:
+            raise ValueError(
+                f"the run has micro_batches={checkpoint.micro_batches}, the trainer micro_batches={self._parts.number}"
+            )
         stateful = self._stateful_callbacks()
         for what, mine, given in (
             ("a schedule", self.schedule is not None, bool(checkpoint.schedule)),
@@ -474,7 +500,7 @@ class Trainer(Generic[M]):
                 each.load_state_dict(state)
             if _without_rates(self.optimizer.state_dict()["param_groups"]) != _without_rates(own_groups):
                 raise ValueError("the optimizer's settings are not those of the run")
-            self._carry = as_carry(checkpoint.carry, device_of(self.model))
+            self._carry = self._parts.restored_carry(checkpoint.carry, device_of(self.model))
             set_random_state(checkpoint.random_state)
         self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
         self.best, self.seconds, self._saved = checkpoint.best, checkpoint.seconds, checkpoint.step

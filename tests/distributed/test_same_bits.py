@@ -1,0 +1,171 @@
+"""A training gives the same bits for any number of workers, and after it is continued with a different number."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared_runs import MICRO_BATCHES, PROBLEMS, trained
+from thread_workers import ThreadCommunicator, together
+
+import tinygrad_lstm as tg
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+@pytest.fixture(scope="module", params=PROBLEMS)
+def problem(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def alone(problem: str) -> str:
+    """The digest of a process without other workers."""
+    return together(1, lambda communicator: trained(problem, communicator, STEPS))[0]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 6])
+def test_threads(problem: str, alone: str, workers: int) -> None:
+    assert together(workers, lambda communicator: trained(problem, communicator, STEPS)) == [alone] * workers
+
+
+def test_another_number_of_micro_batches_gives_almost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The micro-batches have the weights of their parts of the batch."""
+
+    def losses(number: int) -> tuple[list[float], list[float]]:
+        model, loss, batches, validation, _ = PROBLEMS["characters"]()
+        for dropout in [model.dropout, model.lstm]:
+            dropout.p = dropout.dropout = 0.0
+        optimizer = tg.optim.SGD(model.parameters(), lr=0.1)
+        trainer = tg.train.Trainer(model, loss, optimizer, micro_batches=number)
+        summary = trainer.fit(batches, validation, steps=10)
+        return [array.sum() for array in model.state_dict().values()], [summary.validation["loss"]]
+
+    tg.manual_seed(3)
+    whole = losses(1)
+    for number in (2, 5, 7, 9):
+        tg.manual_seed(3)
+        for expected, found in zip(whole, losses(number), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)
+
+
+def mpi(workers: int, problem: str, steps: int, out: Path) -> list[str]:
+    """The digests of workers that mpiexec starts, which continue the run in a folder if there is one."""
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    if not mpiexec.exists():
+        pytest.skip("there is no mpiexec beside Python: pip install 'tinygrad-lstm[mpi]'")
+    command = [mpiexec, "-n", str(workers), sys.executable, ROOT / "tests" / "shared_runs.py", problem, str(steps), out]
+    subprocess.run([*map(str, command)], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found = [json.loads((out / f"{rank}.json").read_text()) for rank in range(workers)]
+    assert [each[:2] for each in found] == [[rank, workers] for rank in range(workers)]
+    return [each[2] for each in found]
+
+
+def test_mpi(problem: str, tmp_path: Path) -> None:
+    """Workers of MPI, of different numbers, and one that continues with a different number."""
+    digests = set()
+    for workers in (1, 2, 3, 4):
+        (tmp_path / str(workers)).mkdir()
+        digests.update(mpi(workers, problem, STEPS, tmp_path / str(workers)))
+    for before, after in ((3, 2), (1, 4)):
+        out = tmp_path / f"{before}-{after}"
+        out.mkdir()
+        mpi(before, problem, 7, out)
+        shutil.copytree(out / "run", out / "earlier")
+        digests.update(mpi(after, problem, STEPS, out))
+    assert len(digests) == 1
+
+
+def test_an_error_of_one_worker_ends_all() -> None:
+    def work(communicator: ThreadCommunicator) -> str:
+        model, loss, batches, _, _ = PROBLEMS["characters"]()
+
+        def failing(*arguments: object) -> object:
+            if communicator.rank == 1:
+                raise MemoryError("no memory left")
+            return loss(*arguments)
+
+        trainer = tg.train.Trainer(
+            model,
+            failing,  # type: ignore[arg-type]
+            tg.optim.SGD(model.parameters()),
+            communicator=communicator,
+            micro_batches=MICRO_BATCHES,
+        )
+        with pytest.raises((tg.distributed.WorkerError, MemoryError)) as error:
+            trainer.fit(batches, steps=3)
+        return str(error.value)
+
+    first, second, third = together(3, work)
+    assert second == "no memory left"
+    assert first == third == "worker 1: MemoryError: no memory left"
+
+
+def test_workers_that_differ_are_named() -> None:
+    def work(communicator: ThreadCommunicator) -> str:
+        model = tg.nn.Linear(2, 1)
+        trainer = tg.train.Trainer(
+            model,
+            lambda model, batch, carry: (model(batch).mean(), None),
+            tg.optim.SGD(model.parameters(), lr=0.1 + 0.1 * (communicator.rank == 2)),
+            communicator=communicator,
+            micro_batches=4,
+        )
+        with pytest.raises(ValueError, match="workers 0 and 2 must have the same optimizer"):
+            trainer.fit([tg.ones(8, 2)], steps=3)
+        return "refused"
+
+    assert together(3, work) == ["refused"] * 3
+
+
+def test_too_few_micro_batches_or_rows_are_refused() -> None:
+    def trainer(communicator: ThreadCommunicator, micro_batches: int) -> tg.train.Trainer[tg.nn.Linear]:
+        model = tg.nn.Linear(2, 1)
+
+        def loss(model: tg.nn.Linear, batch: object, carry: object) -> tuple[tg.Tensor, None]:
+            return model(batch[0]).mean(), None  # type: ignore[index]
+
+        optimizer = tg.optim.SGD(model.parameters())
+        return tg.train.Trainer(
+            model,
+            loss,
+            optimizer,
+            communicator=communicator,
+            micro_batches=micro_batches,
+            split=tg.data.split_rows,
+        )
+
+    def work(communicator: ThreadCommunicator) -> None:
+        with pytest.raises(ValueError, match="3 workers need at least as many micro-batches; got micro_batches=2"):
+            trainer(communicator, 2)
+        with pytest.raises(ValueError, match="can be cut into 2 micro-batches, too few for 3 workers"):
+            trainer(communicator, 8).fit([(tg.ones(2, 2),)], steps=1)
+
+    together(3, work)
+
+
+def test_collectives() -> None:
+    def work(communicator: ThreadCommunicator) -> tuple[list[float], list[bytes], float]:
+        rank = communicator.rank
+        total = tg.distributed.all_reduce(communicator, tg.tensor([1.0, 2.0 * rank, 5.0]))
+        gathered = tg.distributed.all_gather(communicator, b"x" * rank)
+        tg.manual_seed(rank)
+        model = tg.nn.BatchNorm1d(3)
+        model.weight.data[:] = rank
+        tg.distributed.broadcast_parameters(model, communicator, root=2)
+        tg.distributed.barrier(communicator)
+        return total.tolist(), gathered, float(model.weight.sum().item())
+
+    for found in together(4, work):
+        assert found == ([4.0, 12.0, 20.0], [b"", b"x", b"xx", b"xxx"], 6.0)
+
+
+def test_alone_without_mpi() -> None:
+    assert (tg.distributed.rank(), tg.distributed.size()) == (0, 1)
+    group = tg.distributed.init()
+    assert tg.distributed.all_reduce(group, tg.ones(2)).tolist() == [1.0, 1.0]

@@ -1,0 +1,134 @@
+"""What all workers do together, made of exchanges."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinygrad_lstm.backends.base import Array, HostArray
+
+from .._tensor import Tensor
+from ..device import Device
+from .communicator import Communicator, Pending
+from .trees import SumTree
+
+__all__ = ["all_gather", "all_reduce", "barrier", "broadcast_parameters"]
+
+
+class HasState(Protocol):
+    """What `broadcast_parameters` takes; every `nn.Module` is one."""
+
+    def state_dict(self) -> Mapping[str, HostArray]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+
+def others(communicator: Communicator) -> list[int]:
+    """The ranks of the other workers."""
+    return [rank for rank in range(communicator.size) if rank != communicator.rank]
+
+
+def all_gather(communicator: Communicator, data: bytes) -> list[bytes]:
+    """The bytes of each worker, by rank."""
+    if communicator.size == 1:
+        return [data]
+    sizes = {rank: np.zeros(1, np.int64) for rank in others(communicator)}
+    size = np.array([len(data)])
+    communicator.exchange(dict.fromkeys(sizes, size), sizes).wait()
+    received = {rank: np.empty(int(number[0]), np.uint8) for rank, number in sizes.items()}
+    communicator.exchange(dict.fromkeys(sizes, np.frombuffer(data, np.uint8)), received).wait()
+    return [data if rank == communicator.rank else received[rank].tobytes() for rank in range(communicator.size)]
+
+
+def barrier(communicator: Communicator) -> None:
+    """Waits until all workers have come here."""
+    all_gather(communicator, b"")
+
+
+def agree(communicator: Communicator, what: str, values: Mapping[str, str]) -> None:
+    """Compares values of all workers, such as versions and digests of data.
+
+    Args:
+        communicator: the workers.
+        what: begins the message of the error.
+        values: strings by the names of what they describe.
+
+    Raises:
+        ValueError: (on all workers) they differ. The message names them, and the first worker with different ones.
+    """
+    everyone = [json.loads(each) for each in all_gather(communicator, json.dumps(dict(values)).encode())]
+    for rank, theirs in enumerate(everyone):
+        names = [name for name in {**everyone[0], **theirs} if theirs.get(name) != everyone[0].get(name)]
+        if names:
+            shown = "; ".join(f"{name}: {everyone[0].get(name)} and {theirs.get(name)}" for name in names)
+            raise ValueError(f"{what}: workers 0 and {rank} must have the same {', '.join(names)}, but have {shown}")
+
+
+def broadcast(communicator: Communicator, array: Array, root: int = 0) -> None:
+    """Copies a contiguous array of one worker into those of all others, which have its shape and dtype."""
+    if communicator.rank == root:
+        communicator.exchange(dict.fromkeys(others(communicator), array), {}).wait()
+    else:
+        communicator.exchange({}, {root: array}).wait()
+
+
+def broadcast_parameters(model: HasState, communicator: Communicator, root: int = 0) -> None:
+    """Gives the models of all workers the parameters and buffers of one worker's.
+
+    Raises:
+        ValueError: (on all workers) the models have different parameters.
+    """
+    if communicator.size == 1:
+        return
+    state = {name: np.array(array, order="C") for name, array in model.state_dict().items()}
+    shapes = {name: f"{array.dtype}{array.shape}" for name, array in state.items()}
+    agree(communicator, "broadcast_parameters", shapes)
+    for array in state.values():
+        broadcast(communicator, array, root)
+    model.load_state_dict(state)
+
+
+def all_reduce(communicator: Communicator, x: Tensor) -> Tensor:
+    """The sum of a tensor over all workers, on each of them; its graph is not followed.
+
+    The order of the additions depends on the number of workers alone. All tensors have one shape and dtype.
+    """
+    tree = SumTree(communicator.size, communicator.size)
+    with x.device.current():
+        rows = empty_rows(x.device, 1, x.size, x.dtype, communicator.size)
+        rows.reshape(-1)[: x.size] = x._array.reshape(-1)
+        result, pending = begin_sum(communicator, tree, rows, x.device)
+        pending.wait()
+        return Tensor._wrap(result.reshape(-1)[: x.size].reshape(x.shape), x.device)
+
+
+def empty_rows(device: Device, spans: int, size: int, dtype: Any, workers: int) -> Array:
+    """An array (spans, workers, chunk) for `size` elements a span; those after them are 0."""
+    chunk = max(1, -(-size // workers))
+    return device.xp.zeros((spans, workers, chunk), dtype)
+
+
+def begin_sum(communicator: Communicator, tree: SumTree, rows: Array, device: Device) -> tuple[Array, Pending]:
+    """Adds up arrays of all workers in the order of a tree, each worker a chunk of them.
+
+    Args:
+        communicator: the workers.
+        tree: the order.
+        rows: (spans, workers, chunk): the parts of this worker, for its `tree.spans_of`. They are overwritten.
+        device: the device of the arrays.
+
+    Returns:
+        The sum (workers, chunk), which is there after the wait for what is returned with it.
+    """
+    rank, (_, _, chunk) = communicator.rank, rows.shape
+    spans = {other: tree.spans_of(other) for other in range(communicator.size)}
+    received = {other: device.xp.empty((len(spans[other]), chunk), rows.dtype) for other in others(communicator)}
+    sent = {other: device.xp.ascontiguousarray(rows[:, other]) for other in received}
+    communicator.exchange(sent, received).wait()
+    received[rank] = rows[:, rank]
+    result = device.xp.empty((communicator.size, chunk), rows.dtype)
+    result[rank] = tree.total({span: received[other][k] for other in spans for k, span in enumerate(spans[other])})
+    pending = communicator.exchange(
+        dict.fromkeys(sent, result[rank]), {other: result[other] for other in others(communicator)}
+    )
+    return result, pending

@@ -1,0 +1,120 @@
+"""What the workers of a run agree on."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .._version import __version__
+from ..device import get_num_threads
+from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters
+from ..distributed.communicator import Communicator, WorkerError
+from ..random import random_state, set_random_state
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """The workers of a run, and whether it is to end: one of them may have been asked."""
+
+    def __init__(self, communicator: Communicator) -> None:
+        self.communicator = communicator
+        self.stop_asked = self.finish_asked = False
+        """What this worker was asked."""
+        self._stopping = self._finishing = False
+
+        self.alone, self.is_first = communicator.size == 1, communicator.rank == 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether all stop now."""
+        return self.stop_asked if self.alone else self._stopping
+
+    @property
+    def finishing(self) -> bool:
+        """Whether all end now, as at a limit."""
+        return self.finish_asked if self.alone else self._finishing
+
+    @property
+    def stops_at_once(self) -> bool:
+        """Whether the run stops within a validation; several workers stop after it, together."""
+        return self.alone and self.stop_asked
+
+    def agree(self, seconds: float) -> float:
+        """Tells the others what this worker was asked. Returns the time by the first worker's clock."""
+        if self.alone:
+            return seconds
+        mine = np.array([seconds, self.stop_asked, self.finish_asked])
+        everyone = [np.frombuffer(data).tolist() for data in all_gather(self.communicator, mine.tobytes())]
+        self._stopping, self._finishing = (any(one[k] for one in everyone) for k in (1, 2))
+        return float(everyone[0][0])
+
+    def forget(self) -> None:
+        """Forgets what was asked, at the end of a call of `fit`."""
+        self.stop_asked = self.finish_asked = self._stopping = self._finishing = False
+
+    def wait_for_all(self) -> None:
+        """Waits until all workers have come here."""
+        barrier(self.communicator)
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Within this context, an error of one worker ends all."""
+        try:
+            yield
+        except WorkerError:
+            raise
+        except BaseException as error:
+            self.communicator.fail(f"{type(error).__name__}: {error}")
+            raise
+
+    def begin(self, run: Any) -> None:
+        """Compares what must be the same on all workers, and gives all the weights and random numbers of the first.
+
+        Raises:
+            ValueError: something differs, which the message names.
+        """
+        if self.alone:
+            return
+        agree(self.communicator, "Trainer.fit", _described(run))
+        broadcast_parameters(run.model, self.communicator)
+        state = json.loads(all_gather(self.communicator, json.dumps(random_state()).encode())[0])
+        set_random_state(state)
+        run.seconds = self.agree(run.seconds)
+
+
+def _described(run: Any) -> dict[str, str]:
+    """What must be the same on all workers, as strings."""
+    optimizer = run.optimizer.state_dict()
+    settings = (run.clip, run.accumulate, None if run.averaged is None else "averaged")
+    schedule = None if run.schedule is None else (type(run.schedule).__name__, run.schedule.state_dict())
+    return {
+        "version": __version__,
+        "NumPy": np.__version__,
+        "Python": platform.python_version(),
+        "processor": platform.machine(),
+        "threads": str(get_num_threads()),
+        "step": str(run.step),
+        "micro-batches": str(run._parts.number),
+        "clip, accumulate and average": repr(settings),
+        "optimizer": f"{type(run.optimizer).__name__} {optimizer['param_groups']}",
+        "optimizer's state": _digest(optimizer["state"]),
+        "schedule": repr(schedule),
+        **{name: _shown(value) for name, value in run.about.items()},
+    }
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+def _digest(arrays: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lstm.cli.arrays import FileArray, read_arrays, write_arrays
-from tinygrad_lstm.cli.fitting import fitted, given_inputs
+from tinygrad_lstm.cli.inputs import fitted, given_inputs
 from tinygrad_lstm.io.models.ports import Port
 
 # -- sounds ------------------------------------------------------------------------------------------------------------

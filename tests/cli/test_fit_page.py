@@ -11,7 +11,7 @@ from browser import DRIVER, WITHOUT, browser, console_errors, requests
 from commands import succeed_here
 from labelled_tables import LONG, QUICK, Row, rows_of, wide_table, written
 
-from tinygrad_lstm.cli.fit_results import confusion_lines
+from tinygrad_lstm.cli.predictions import confusion_lines
 from tinygrad_lstm.estimators import load
 from tinygrad_lstm.estimators.baselines import LinearBaseline, summary_of
 from tinygrad_lstm.estimators.evaluation import ClassScores, NumberScores, wilson_interval

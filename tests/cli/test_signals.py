@@ -169,8 +169,8 @@ def test_streams_that_are_closed_from_the_start(endless: list[str], tmp_path: Pa
 # The command, whose progress is more than fits into a pipe.
 MUCH_PROGRESS = """
 from tinygrad_lstm import cli
-from tinygrad_lstm.cli import reporting
-reporting._line = lambda progress, steps: "x" * 1_000_000
+from tinygrad_lstm.cli import train_progress
+train_progress._line = lambda progress, steps: "x" * 1_000_000
 cli.main()
 """
 

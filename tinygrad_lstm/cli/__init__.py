@@ -1,4 +1,7 @@
-"""The command line, `tinygrad-lstm`: a thin layer over the library, one file for each command.
+"""The command line, `tinygrad-lstm`: a thin layer over the library.
+
+Each command is in the file of its name. Parts of `fit` and `train` are in files that begin with their names, `fit_*.py`
+and `train_*.py`; what several commands use is in the others.
 
 It is the only package above models/: it combines models and the training loop.
 """

@@ -15,9 +15,10 @@ from ..estimators import SequenceClassifier, SequenceRegressor
 from ..train.folder import RunFolder
 from .fit_parts import Parts, parts_of
 from .fit_progress import STAGES, following
-from .fit_results import MODEL, write_results
+from .fit_results import write_results
 from .interruption import Stop, say
 from .labelled import DataFile, roles_to_fit
+from .predictions import MODEL
 from .shared import Device, Threads, new_folder, path_option, program, require, use_threads, with_threads
 
 __all__ = ["fit"]

@@ -11,15 +11,9 @@ from ..inspect.tables import aligned
 from .fit_inside import write_inside
 from .fit_page import Facts, write_page
 from .fit_parts import Parts
-from .predictions import prediction_rows, write_rows
+from .predictions import MODEL, confusion_lines, prediction_rows, write_rows
 
-__all__ = ["MODEL", "confusion_lines", "write_results"]
-
-MODEL = "model.safetensors"
-"""The file of the fitted estimator."""
-
-WIDEST = 12
-"""The largest number of classes whose confusion matrix is printed."""
+__all__ = ["write_results"]
 
 
 def write_results(
@@ -71,15 +65,3 @@ def _lines(scores: ClassScores | NumberScores) -> Iterator[str]:
     if isinstance(scores, ClassScores):
         yield ""
         yield from confusion_lines(scores)
-
-
-def confusion_lines(scores: ClassScores) -> Iterator[str]:
-    """The confusion matrix as lines; of many classes, the most frequent mistakes."""
-    if len(scores.classes) > WIDEST:
-        yield "the most frequent mistakes:"
-        yield aligned(scores.mistakes(), left=2)
-        return
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in scores.classes]
-    rows = [[name, *map(str, counts)] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
-    yield "true class, and below each class how often it was predicted:"
-    yield aligned([["", *names], *rows])

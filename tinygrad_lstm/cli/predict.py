@@ -15,9 +15,8 @@ from ..estimators import SequenceClassifier, SequenceRegressor, load
 from ..estimators.evaluation import class_scores, number_scores
 from ..inspect.tables import aligned
 from ..io.errors import shown
-from .fit_results import MODEL, confusion_lines
 from .labelled import DataFile, check_like_training, known_labels, numbers_of, read, roles_to_predict
-from .predictions import prediction_rows, write_rows
+from .predictions import MODEL, confusion_lines, prediction_rows, write_rows
 from .shared import Device, Threads, path_option, use_threads, writable_file
 
 __all__ = ["predict"]

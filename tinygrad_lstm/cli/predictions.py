@@ -1,4 +1,4 @@
-"""Tables of predictions."""
+"""What `fit` and `predict` say of predictions: tables of them, and what they confuse."""
 
 import csv
 import io
@@ -8,9 +8,17 @@ from pathlib import Path
 from tinygrad_lstm.backends.base import HostArray
 
 from ..estimators import SequenceClassifier, SequenceRegressor
+from ..estimators.evaluation import ClassScores
+from ..inspect.tables import aligned
 from ..io.atomic import write_atomically
 
-__all__ = ["prediction_rows", "write_rows"]
+__all__ = ["MODEL", "confusion_lines", "prediction_rows", "write_rows"]
+
+MODEL = "model.safetensors"
+"""The file of the fitted estimator."""
+
+WIDEST = 12
+"""The largest number of classes whose confusion matrix is printed."""
 
 
 def prediction_rows(
@@ -46,3 +54,15 @@ def write_rows(path: Path, rows: Iterator[list[str]]) -> None:
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(rows)
     write_atomically(path, content.getvalue().encode("utf-8", "replace"))
+
+
+def confusion_lines(scores: ClassScores) -> Iterator[str]:
+    """The confusion matrix as lines; of many classes, the most frequent mistakes."""
+    if len(scores.classes) > WIDEST:
+        yield "the most frequent mistakes:"
+        yield aligned(scores.mistakes(), left=2)
+        return
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in scores.classes]
+    rows = [[name, *map(str, counts)] for name, counts in zip(names, scores.confusion.tolist(), strict=True)]
+    yield "true class, and below each class how often it was predicted:"
+    yield aligned([["", *names], *rows])

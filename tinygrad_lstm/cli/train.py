@@ -18,7 +18,6 @@ from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOpti
 from ..train.folder import RunFolder, newest_folder
 from ..train.options import CHANGEABLE, with_only_limits
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
-from .reporting import reporting
 from .shared import (
     DEFAULT_OUT,
     TEMPERATURE,
@@ -35,6 +34,7 @@ from .shared import (
     with_threads,
 )
 from .texts import Encoding, data_sources, text_of_sources
+from .train_progress import reporting
 
 __all__ = ["train"]
 

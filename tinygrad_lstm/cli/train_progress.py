@@ -1,4 +1,4 @@
-"""The progress of a training run, as it is shown while it runs."""
+"""The progress of a run of `train`, as it is shown while it runs."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -317,7 +318,7 @@ def without(*columns: int) -> list[Row]:
         (HEAD, GOOD, ["--drop", "up"], "there is no column 'up' for drop; its columns are 'id', "),
         (HEAD, changed(3, 2, "nan"), [], "line 5, column 'left': the number is NaN or missing"),
         (HEAD, changed(3, 3, ""), [], "line 5, column 'right': the number is NaN or missing"),
-        (HEAD, changed(3, 3, "fast"), [], "line 5, column 'right': expected a number, got 'fast'"),
+        (HEAD, changed(3, 3, "fast"), [], "line 5, column 'right': expected a number, got 'fast'; drop can leave"),
         (HEAD, changed(3, 4, ""), [], "line 5, column 'y': the target is missing"),
         (HEAD, changed(1, 4, "high"), [], "line 3: the target of 's0' is high, and low in line 2; expected one target"),
         (HEAD, [*GOOD[:5], GOOD[5][:4]], [], "line 7 has 4 columns, and the first has 5"),
@@ -398,6 +399,32 @@ def test_faults_of_options(fitted: tuple[Path, str], tmp_path: Path) -> None:
     assert fail_here("predict", fitted[0] / "out", tmp_path / "a.npz") == expected
     assert run_here("predict", fitted[0] / "out", odd, "--no-score").returncode == 0
     assert not (tmp_path / "runs").exists() and not (tmp_path / "new").exists()
+
+
+def test_an_unknown_class_is_named_beside_numbers(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", HEAD, rows_of(lambda k, values: k % 2))
+    written(tmp_path / "odd.csv", HEAD, rows_of(lambda k, values: "odd" if k == 3 else k % 2))
+    succeed_here("fit", "classify", "a.csv", *LONG, *QUICK, "--out", "out", cwd=tmp_path)
+    message = "odd.csv: the target of 's3' is 'odd', which the training did not have; expected one of '0', '1'"
+    assert fail_here("predict", "out", "odd.csv", cwd=tmp_path) == message
+
+
+def test_sounds_have_the_rate_of_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, rate in (("train", 8000), ("same", 8000), ("fast", 16000)):
+        for k in range(12):
+            path = tmp_path / folder / ("low", "high")[k % 2] / f"{k}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with wave.open(str(path), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(rate)
+                file.writeframes(rng.integers(-9000, 9000, 30).astype("<i2").tobytes())
+    succeed_here("fit", "classify", "train", *QUICK, "--out", "out", cwd=tmp_path)
+    assert run_here("predict", "out", "same", cwd=tmp_path).stdout.count("\n") == 13
+    message = "fast: 16000 samples a second; expected 8000, as in the training"
+    assert fail_here("predict", "out", "fast", cwd=tmp_path) == message
+    assert fail_here("fit", "classify", "train", *QUICK, "--test", "fast", cwd=tmp_path) == message
 
 
 def test_faults_of_models(fitted: tuple[Path, str], tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def roles_to_fit(
     if group is not None and path.is_dir():
         raise ValueError(
             f"{path}: --group is for tables and .npz files, not for folders; put the .wav files of some groups into "
-            "a folder of their own, for --test"
+            "a different folder, for --test"
         )
     if target is None and is_table(path):
         raise ValueError(f"{path}: which column is to be predicted? give --target")

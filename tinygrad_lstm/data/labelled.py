@@ -16,12 +16,14 @@ from ..io.tables import INTEGER
 from ..printable import printable
 from .checking import Place, check_finite, narrowed
 
-__all__ = ["LabelledSequences", "Roles", "sequences_of_table"]
+__all__ = ["DROP", "LabelledSequences", "Roles", "sequences_of_table"]
 
 CODE = re.compile(r"[-+]?(0\d+|\d{16,})")
 """A target that a number would change: 007, or one of more digits than a float has."""
 
 Rows = npt.NDArray[np.int64]
+DROP = "; drop can leave a column out"
+"""The advice of messages about columns that are not of numbers."""
 RowName = Callable[[int], str]
 """How messages name a row, from its position."""
 
@@ -196,7 +198,7 @@ def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
                 wide[row] = np.nan if _is_missing(value) else float(value)
             except (TypeError, ValueError) as error:
                 raise ContentError(
-                    f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}"
+                    f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}{DROP}"
                 ) from error
     return narrowed(wide)
 

@@ -17,7 +17,7 @@ from ..io.npz_file import read_npy, read_npz
 from ..io.tables import parse_table
 from ..io.wav import read_wav
 from .checking import check_finite, check_shapes, in_sequences, narrowed
-from .labelled import LabelledSequences, Roles, sequences_of_table
+from .labelled import DROP, LabelledSequences, Roles, sequences_of_table
 
 __all__ = ["is_table", "read_roles", "read_sequences"]
 
@@ -104,7 +104,7 @@ def _of_csv(path: Path, roles: Roles) -> LabelledSequences:
         return [name for name in columns if name not in features or not name]
 
     try:
-        table = parse_table(read_file(path), strings, blank=np.nan)
+        table = parse_table(read_file(path), strings, blank=np.nan, advice=DROP)
     except UnicodeDecodeError as error:
         raise ContentError("not a table: it is not UTF-8; expected .csv, .parquet, .npz, .npy or a folder") from error
     of_numbers = iter(table.numbers.T)

@@ -39,6 +39,7 @@ def parse_table(
     strings: Callable[[tuple[str, ...]], Collection[str]] = lambda columns: (),
     blank: float | None = None,
     by_spaces: bool = False,
+    advice: str = "",
 ) -> Table:
     """The table of a .csv file in UTF-8.
 
@@ -52,6 +53,7 @@ def parse_table(
         blank: the number in an empty cell; None refuses such cells.
         by_spaces: whether white space separates columns if the first line has none of these characters, and lines that
             begin with # are skipped, as `numpy.savetxt` writes them.
+        advice: the end of the message about a cell that is not a number.
 
     Raises:
         ContentError: the rows differ in length, a cell is not a number, or there are no rows.
@@ -80,7 +82,7 @@ def parse_table(
         for place in as_numbers:
             if (number := _number(cells[place], blank)) is None:
                 name = shown(columns[place]) if columns else str(place + 1)
-                raise ContentError(f"line {line}, column {name}: expected a number, got {shown(cells[place])}")
+                raise ContentError(f"line {line}, column {name}: expected a number, got {shown(cells[place])}{advice}")
             numbers.append(number)
         integers.append(all(INTEGER.fullmatch(cells[place]) for place in as_numbers))
         lines.append(line)

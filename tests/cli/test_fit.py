@@ -388,6 +388,8 @@ def test_faults_of_options(fitted: tuple[Path, str], tmp_path: Path) -> None:
     assert fault("--resume") == "--resume: expected --out with it, got none"
     assert fault("--resume", "--out", "new") == "new: there is no fit to resume; leave out --resume"
     assert fault("--out", fitted[0] / "out").endswith("holds a fit; --resume continues it, or give another --out")
+    assert fault("--out", table) == f"--out: expected the path of a folder, got the file {str(table)!r}"
+    assert fault("--out", fitted[0] / "out" / "search").endswith("holds a run of train; give another --out")
     assert fail_here("fit", "classify", table).endswith("which column is to be predicted? give --target")
     odd = long_table(tmp_path / "odd.csv", 6)
     odd.write_text(odd.read_text().replace("low", "middle"))

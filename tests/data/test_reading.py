@@ -195,12 +195,23 @@ def test_faults_of_tables_are_one_line(text: str, roles: dict[str, str], message
         ({"id": [1, None], "x": [1.0, 2.0]}, "row 1, column 'id': the id is missing"),
         ({"id": [1], "x": [[1.0, 2.0]]}, "the column 'x' has shape .1, 2.; expected .1,., as 'id' has"),
         ({"id": [1, 1], "x": [1.0]}, "the column 'x' has shape .1,.; expected .2,., as 'id' has"),
+        ({"id": [1, 1], "x": np.array([1, 2], "M8[ns]")}, "the column 'x' has dates or times .datetime64.ns..; exp"),
         ({"id": [1, 1], "x": [[1.0], [1.0, 2.0]]}, "the column 'x' is not a list of numbers or strings"),
     ],
 )
 def test_faults_of_columns(columns: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^read_sequences: {message}"):
         read_sequences(columns, id="id")
+
+
+def test_dates_are_times_only() -> None:
+    dates = pandas.DataFrame({"id": [1, 1], "x": [1.0, 2.0], "day": pandas.to_datetime(["2024-01-31", "2024-02-01"])})
+    check(read_sequences(dates, id="id", time="day"), [[[1], [2]]], None)
+    for roles in ({}, {"target": "day"}):
+        with pytest.raises(ValueError, match=r"the column 'day' has dates or times"):
+            read_sequences(dates, id="id", **roles)
+    with pytest.raises(TypeError, match=r"expected a path or columns by name, got list"):
+        read_sequences([1.0, 2.0])  # type: ignore[arg-type]
 
 
 @given(

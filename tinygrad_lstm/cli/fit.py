@@ -143,7 +143,10 @@ def fit(
 
 
 def _checked_folder(folder: Path, resume: bool) -> Path:
-    """A folder that has a fit if it is to be resumed, and no other fit."""
+    """A folder that has a fit if it is to be resumed, and otherwise neither a fit nor a run of `train`."""
+    require("--out", folder.is_dir() or not folder.exists(), "the path of a folder", f"the file {str(folder)!r}")
+    if RunFolder(folder).is_used():
+        raise ValueError(f"{folder}: holds a run of train; give another --out")
     has_fit = _has_fit(folder)
     if has_fit and not resume:
         raise ValueError(f"{folder}: holds a fit; --resume continues it, or give another --out")
@@ -166,8 +169,8 @@ def _removing_empty_stages(folder: Path) -> Iterator[None]:
     except BaseException:
         for stage in new:
             if not stage.last.exists():
-                stage.metrics.unlink(missing_ok=True)
                 with suppress(OSError):
+                    stage.metrics.unlink(missing_ok=True)
                     stage.path.rmdir()
         raise
 

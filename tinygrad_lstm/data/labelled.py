@@ -189,6 +189,7 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, HostArray]:
 
 def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
     """A column as float32, with NaN for what is missing."""
+    _check_no_dates(given, name)
     if is_real(given.dtype):
         wide = given.astype(np.float64)
     else:
@@ -201,6 +202,11 @@ def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
                     f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}{DROP}"
                 ) from error
     return narrowed(wide)
+
+
+def _check_no_dates(given: HostArray, name: str) -> None:
+    if is_time(given.dtype):
+        raise ContentError(f"the column {shown(name)} has dates or times ({given.dtype}); expected numbers{DROP}")
 
 
 def _is_missing(value: Any) -> bool:
@@ -241,6 +247,7 @@ def _targets(given: HostArray, name: str, row_name: RowName) -> HostArray:
 
     If one is a code such as 007, all are strings.
     """
+    _check_no_dates(given, name)
     as_list = _complete("target", given, name, row_name)
     if is_real(given.dtype):
         return given

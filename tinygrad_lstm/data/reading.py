@@ -59,6 +59,7 @@ def read_sequences(
     Raises:
         OSError: a file is not there or cannot be read.
         ImportError: the file needs a package that is not installed.
+        TypeError: the source is neither a path nor columns by name.
         ValueError: a column is missing; a sequence is empty, has NaN or a different width, has several targets or
             groups, or is not in the order of time; or a file is damaged. The message says in which row and column.
 
@@ -78,6 +79,8 @@ def is_table(path: Path) -> bool:
 def read_roles(source: str | Path | Mapping[str, Any], roles: Roles) -> LabelledSequences:
     """What `read_sequences` returns for columns in these roles. Raises its errors."""
     if not isinstance(source, str | Path):
+        if not hasattr(source, "keys"):
+            raise TypeError(f"read_sequences: expected a path or columns by name, got {type(source).__name__}")
         with naming_file("read_sequences"):
             return sequences_of_table(source, roles, lambda row: f"row {row}")
     path = Path(source)

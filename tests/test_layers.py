@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {"models": 2, "tinygrad_lstm": 1, "backends": 0}
 FILES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 
-# The command line, estimators and whole models stand above all floors, though they are installed with the library; so
-# does what offers `tg.models`.
-ABOVE = ("tinygrad_lstm/cli/", "tinygrad_lstm/estimators/", "tinygrad_lstm/io/models/", "tinygrad_lstm/__init__.py")
+# The command line, estimators, searches and whole models stand above all floors, though they are installed with the
+# library; so does what offers `tg.models`.
+ABOVE = tuple(f"tinygrad_lstm/{name}" for name in ("cli/", "estimators/", "io/models/", "search/", "__init__.py"))
 
 
 def floors_imported(path: Path) -> set[str]:

@@ -158,6 +158,7 @@ def test_metadata(built: Built) -> None:
     provided = {
         "mpi",
         "parquet",
+        "search",
         "sktime",
         "aeon",
         "tensorboard",

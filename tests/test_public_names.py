@@ -40,12 +40,14 @@ SHOWN: dict[ModuleType, set[str]] = {
         "nn",
         "optim",
         "random",
+        "search",
         "train",
     },
     tg.nn: {"init"},
     tg.optim: {"lr_scheduler", "swa_utils"},
     tg.models: {"atlas"},
-    **{module: set() for module in (tg.cuda, tg.data, tg.estimators, tg.func, tg.inspect, tg.io, tg.random, tg.train)},
+    **{module: set() for module in (tg.cuda, tg.data, tg.estimators, tg.func, tg.inspect, tg.io, tg.random)},
+    **{module: set() for module in (tg.search, tg.train)},
     **{module: set() for module in (tg.models.atlas, tg.nn.init, tg.optim.lr_scheduler, tg.optim.swa_utils)},
 }
 shown_modules = pytest.mark.parametrize("module", SHOWN, ids=lambda module: module.__name__)

@@ -62,11 +62,12 @@ if _TYPE_CHECKING:
     from . import inspect as inspect
     from . import io as io
     from . import models as models
+    from . import search as search
     from . import train as train
 
 
 # Imported when first used, to keep the import of the package quick.
-_LAZY = ("data", "distributed", "estimators", "inspect", "io", "models", "train")
+_LAZY = ("data", "distributed", "estimators", "inspect", "io", "models", "search", "train")
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "engine.md")  # it has a test of its own
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NEEDS = re.compile(r"^from tinygrad_lstm\.estimators\.(sktime|aeon) import", re.MULTILINE)
-"""A block that needs a library that the tests' environment does not have: `make test-adapters` runs it."""
+NEEDS = re.compile(r"^(?:from tinygrad_lstm\.estimators\.|from |import )(sktime|aeon|ray|dask)\b", re.MULTILINE)
+"""A block that needs a library that the tests' environment does not have; `make test-adapters` runs some of them."""
 RESULT = re.compile(r"print\(.*\)  # ([\d(\[-][^a-zA-Z:;\n]*)")
 QUICK = {
     "train": ["--steps", "3", "--batch", "2", "--seq-len", "8", "--hidden", "8"],
@@ -147,4 +147,4 @@ def prepared(arguments: list[str], folder: Path) -> list[str]:
         elif name.startswith("runs/") and name.endswith(".safetensors") and not (folder / name).exists():
             run("train", "--out", str(Path(name).parent), *QUICK["train"], cwd=folder)
     quick = [options for argument, options in QUICK.items() if argument in arguments]
-    return [*arguments, *(quick[-1] if quick else [])]
+    return [*arguments, *(quick[-1] if quick else []), *(["--trials", "2"] if "search" in arguments else [])]

@@ -16,7 +16,7 @@ from tinygrad_lstm.backends import threads
 
 from .. import __version__
 from ..device import set_num_threads
-from . import atlas, eval, explain, export, fit, gradient_flow, info, inspect, predict, run, sample, show, train
+from . import atlas, eval, explain, export, fit, gradient_flow, info, inspect, predict, run, sample, search, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
 from .shared import with_notes
@@ -56,6 +56,7 @@ app.command()(sample.sample)
 app.command("eval")(eval.evaluate)
 app.command()(fit.fit)
 app.command()(predict.predict)
+app.command(context_settings={"ignore_unknown_options": True})(search.search)
 app.command()(explain.explain)
 app.command("gradient-flow")(gradient_flow.gradient_flow)
 app.command()(inspect.inspect)

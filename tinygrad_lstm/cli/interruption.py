@@ -68,7 +68,9 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping_at_signals(stop: Callable[[], None], quits: str = "quits without saving") -> Iterator[Stop]:
+def stopping_at_signals(
+    stop: Callable[[], None], quits: str = "quits without saving", does: str = "stopping after this step"
+) -> Iterator[Stop]:
     """Within this context, the first SIGINT, SIGTERM or SIGHUP calls `stop` and prints a message.
 
     After it, Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP are ignored: a closing terminal may send both, and
@@ -78,6 +80,7 @@ def stopping_at_signals(stop: Callable[[], None], quits: str = "quits without sa
     Args:
         stop: called by the first signal.
         quits: what Ctrl-C does then, for the message.
+        does: what the first signal does, for the message.
     """
     request = Stop()
 
@@ -86,7 +89,7 @@ def stopping_at_signals(stop: Callable[[], None], quits: str = "quits without sa
             request.signal = number
             stop()
             cause, again = ("", " again") if number == signal.SIGINT else (f" ({signal.Signals(number).name})", "")
-            _tell(f"\nstopping after this step{cause}; Ctrl-C{again} {quits}\n")
+            _tell(f"\n{does}{cause}; Ctrl-C{again} {quits}\n")
             if request.showing:
                 raise BlockingIOError(errno.EAGAIN, "the output could not be written at once")
         elif number == signal.SIGINT:

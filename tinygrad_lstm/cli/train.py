@@ -36,7 +36,7 @@ from .shared import (
 from .texts import Encoding, data_sources, text_of_sources
 from .train_progress import reporting
 
-__all__ = ["train"]
+__all__ = ["option_named", "train"]
 
 DEFAULTS = TrainingOptions()
 
@@ -156,7 +156,7 @@ def _resumed(
 ) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """The run to resume, its text, and where that was read from."""
     checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
-    with _option_named():
+    with option_named():
         checkpoint.options.continued(given)
     with checkpoint.blamed():
         CharLM.check_sizes(checkpoint)
@@ -183,7 +183,7 @@ def _started(
         _refuse_earlier_run(out)
     earlier = None if init_from is None else TextCheckpoint.load(init_from)
     given = with_only_limits(given)
-    with _option_named():
+    with option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
     text, read = text_of_sources(sources, encoding, "" if earlier is None else earlier.vocabulary.characters)
     make_model = model_maker(device, earlier, text.vocabulary)
@@ -192,7 +192,7 @@ def _started(
 
 
 @contextmanager
-def _option_named() -> Iterator[None]:
+def option_named() -> Iterator[None]:
     """Within this context, an error that begins with a field of TrainingOptions begins with the command's option."""
     try:
         yield

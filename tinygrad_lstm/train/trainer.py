@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -13,7 +12,6 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..distributed.communicator import Communicator, LocalCommunicator
-from ..metrics import plot_metrics
 from ..optim import Optimizer, clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
@@ -25,6 +23,7 @@ from .folder import RunFolder
 from .limits import Call, Limits, Recent, Stopwatch
 from .micro_batches import MicroBatches, Split
 from .progress import Progress, Summary
+from .run_files import RunFiles
 from .undoing import undone_by_errors
 from .workers import Workers
 
@@ -118,7 +117,7 @@ class Trainer(Generic[M]):
         self.about = dict(about or {})
         self._group = Workers(LocalCommunicator() if communicator is None else communicator)
         self._parts = MicroBatches(micro_batches, communicator, split)
-        self._files = self.folder if self.is_first else None
+        self._files = RunFiles(self.folder, self.is_first)
         self.step = 0
         """Steps of the optimizer so far."""
         self.epoch = 0
@@ -139,7 +138,6 @@ class Trainer(Generic[M]):
         self._carry: Any = None
         self._best_weights: dict[str, Any] = {}
         self._saved: int | None = None
-        self._unwritten: list[str] | None = None
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -193,9 +191,9 @@ class Trainer(Generic[M]):
             limits, lr = Limits(epochs, steps, minutes), self.optimizer.param_groups[0]["lr"]
             stopwatch = Stopwatch(self.step, self.seconds)
             call = Call(batches, validation, limits, validate_every, log_every, stopwatch, lr)
-            with self._locked():
-                if self._saved is None and not self.step and self._files is not None and self._files.is_used():
-                    self._unwritten = []
+            with self._files.locked():
+                if self._saved is None and not self.step:
+                    self._files.begin()
                 try:
                     return self._run(call)
                 except FloatingPointError:
@@ -222,7 +220,7 @@ class Trainer(Generic[M]):
             seconds=call.stopwatch.taken(),
             best=self.best,
             validation=self.validation,
-            plot=None if self._files is None else plot_metrics(self._files.metrics, self._files.plot, self.unit),
+            plot=self._files.plot(self.unit),
         )
         self._tell("on_end", summary)
         return summary
@@ -275,7 +273,7 @@ class Trainer(Generic[M]):
             seconds_left=call.limits.seconds_left(self, call.stopwatch, call.number),
         )
         recent.begin_anew()
-        self._write(json.dumps(progress.values()) + "\n")
+        self._files.write(json.dumps(progress.values()) + "\n")
         if validating:
             states = [*self._stateful_callbacks(), *([] if self.schedule is None else [self.schedule])]
             with undone_by_errors(self, ("best", "due", "_best_weights"), states, self.optimizer.param_groups):
@@ -335,13 +333,6 @@ class Trainer(Generic[M]):
         self.validation = values
         return values
 
-    def _write(self, line: str) -> None:
-        """Appends a line to metrics.jsonl, or keeps it while the file is still that of an earlier run."""
-        if self._unwritten is not None:
-            self._unwritten.append(line)
-        elif self._files is not None:
-            self._files.append(line)
-
     def _save(self, validation_loss: float | None = None) -> None:
         better = validation_loss is not None and (self.best is None or validation_loss < self.best)
         if better:
@@ -350,21 +341,11 @@ class Trainer(Generic[M]):
             if better:
                 self._best_weights = {name: array.copy() for name, array in self._evaluated().state_dict().items()}
             return
-        checkpoint = self.checkpoint()
-        if self._files is not None:
-            self._write_checkpoint(checkpoint, better)
-        self._saved = checkpoint.step
-
-    def _write_checkpoint(self, checkpoint: Checkpoint, better: bool) -> None:
-        assert self._files is not None
-        best = checkpoint
+        checkpoint = best = self.checkpoint()
         if self.averaged is not None:
             best = replace(checkpoint, weights=dict(self._evaluated().state_dict()), average={})
-        if self._unwritten is not None:
-            self._files.replace(checkpoint, best if better else None, "".join(self._unwritten))
-            self._unwritten = None
-        else:
-            self._files.save(checkpoint, best if better else None)
+        self._files.save(checkpoint, best if better else None)
+        self._saved = checkpoint.step
 
     def load_best(self) -> None:
         """Loads the weights with the lowest validation loss into the model, and into their average if there is one.
@@ -383,26 +364,16 @@ class Trainer(Generic[M]):
     def _resume(self) -> None:
         if self.folder is None:
             raise ValueError("Trainer.fit: resume=True needs a folder; expected `out` to be given to the trainer")
-        with nullcontext() if self._files is None else self._files.locked():
-            if self._files is not None:
-                self._files.complete()
+        with self._files.resumed():
             self._group.wait_for_all()
             checkpoint = Checkpoint.load(self.folder.last)
             with checkpoint.blamed("of a different run, or invalid"):
                 self.restore(checkpoint)
-            if self._files is not None:
-                self._files.rewind(checkpoint.step)
 
     @property
     def is_first(self) -> bool:
         """Whether this is the first worker, which writes files and shows progress."""
         return self._group.is_first
-
-    def _locked(self) -> Any:
-        if self._files is None:
-            return nullcontext()
-        self._files.make()
-        return self._files.locked()
 
     def stop(self) -> None:
         """Lets `fit` save and return after its present step. A validation is cancelled.

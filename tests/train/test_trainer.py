@@ -214,11 +214,15 @@ def test_callbacks_are_told() -> None:
 
 def test_a_run_is_not_resumed_by_a_different_trainer(tmp_path: Path) -> None:
     make(tmp_path).fit(Windows(), steps=2)
+    stepwise = make(tmp_path)
+    stepwise.schedule = tg.optim.lr_scheduler.StepLR(stepwise.optimizer, 1)
     for trainer, what in (
         (make(tmp_path, average=0.9), "an average of its weights"),
         (make(tmp_path, callbacks=[EarlyStopping()]), "these callbacks"),
+        (stepwise, "this schedule"),
+        (make(tmp_path, micro_batches=2), "micro_batches"),
     ):
-        message = rf"last\.safetensors: its contents are of a different run, .* differ in whether they have {what}"
+        message = rf"last\.safetensors: its contents are of a different run, .*{what}"
         with pytest.raises(ValueError, match=message):
             trainer.fit(Windows(), steps=4, resume=True)
     with pytest.raises(ValueError, match="needs a folder"):

@@ -18,7 +18,8 @@ FLUSH_SECONDS = 1
 class Callback(Protocol):
     """The methods that a callback may have, each of them optional.
 
-    One with `state_dict` and `load_state_dict` is saved in checkpoints. It is not needed as a base class.
+    One with `state_dict` and `load_state_dict` is saved in checkpoints. It is not needed as a base class. If several
+    workers train together, each of them calls its callbacks; one that writes should do so if `trainer.is_first`.
     """
 
     def on_start(self, trainer: Any) -> None:
@@ -139,6 +140,8 @@ class LogLines:
         self._written: float | None = None
 
     def on_report(self, trainer: Any, progress: Progress) -> None:
+        if not trainer.is_first:
+            return
         now = time.monotonic()
         if progress.validation or self._written is None or now - self._written >= self.seconds:
             self._written = now
@@ -165,11 +168,11 @@ class LearningCurves:
 
     def on_report(self, trainer: Any, progress: Progress) -> None:
         self.lines.append(progress.values())
-        if progress.validation:
+        if progress.validation and trainer.is_first:
             plot_lines(self.lines, self.path, trainer.unit)
 
     def on_end(self, trainer: Any, summary: Summary) -> None:
-        if self.lines:
+        if self.lines and trainer.is_first:
             plot_lines(self.lines, self.path, trainer.unit)
 
 
@@ -200,6 +203,8 @@ class TensorBoard:
         self._close()  # the file of a `fit` that ended by an error
 
     def on_report(self, trainer: Any, progress: Progress) -> None:
+        if not trainer.is_first:
+            return
         if self._writer is None:  # what an earlier run wrote from this step on is hidden
             suffix = f".{progress.step}"
             self._writer = self._writer_of(

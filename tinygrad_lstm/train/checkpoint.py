@@ -47,7 +47,7 @@ class Checkpoint:
     """The state of the average of the weights; empty if the run has none."""
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
-    """Empty if the run has no schedule."""
+    """The state of the schedule, by the name of its class; empty if the run has none."""
     micro_batches: int
     """The number of parts into which the run's batches are cut."""
     carry: Any

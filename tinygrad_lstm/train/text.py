@@ -161,7 +161,7 @@ class TextTrainer(Generic[M]):
         if counters != [step] * (learning if step else 0):
             raise ValueError(f"the optimizer does not stand at step {step}")
         rates = [group["lr"] for group in optimizer["param_groups"]]
-        if checkpoint.schedule != {**expected, "last_epoch": step, "lrs": rates}:
+        if checkpoint.schedule != {type(self._schedule).__name__: {**expected, "last_epoch": step, "lrs": rates}}:
             raise ValueError(f"the schedule does not stand at step {step}")
         if divmod(step, len(self._batches)) != (checkpoint.epoch, checkpoint.batch):
             raise ValueError(f"the text does not stand at step {step}")

@@ -434,7 +434,7 @@ class Trainer(Generic[M]):
             weights=dict(self.model.state_dict()),
             average={} if self.averaged is None else dict(self.averaged.state_dict()),
             optimizer=self.optimizer.state_dict(),
-            schedule={} if self.schedule is None else self.schedule.state_dict(),
+            schedule={} if self.schedule is None else {type(self.schedule).__name__: self.schedule.state_dict()},
             micro_batches=self._parts.number,
             carry=self._parts.all_carried(self._carry),
             callbacks=[[type(each).__name__, each.state_dict()] for each in self._stateful_callbacks()],
@@ -452,7 +452,7 @@ class Trainer(Generic[M]):
             )
         stateful = self._stateful_callbacks()
         for what, mine, given in (
-            ("a schedule", self.schedule is not None, bool(checkpoint.schedule)),
+            ("this schedule", [] if self.schedule is None else [type(self.schedule).__name__], [*checkpoint.schedule]),
             ("an average of its weights", self.averaged is not None, bool(checkpoint.average)),
             ("these callbacks", [type(each).__name__ for each in stateful], [name for name, _ in checkpoint.callbacks]),
         ):
@@ -461,7 +461,7 @@ class Trainer(Generic[M]):
         states = [
             (self.model, checkpoint.weights),
             (self.optimizer, checkpoint.optimizer),
-            *([] if self.schedule is None else [(self.schedule, checkpoint.schedule)]),
+            *([] if self.schedule is None else [(self.schedule, state) for state in checkpoint.schedule.values()]),
             *([] if self.averaged is None else [(self.averaged, checkpoint.average)]),
             *[(callback, state) for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True)],
         ]

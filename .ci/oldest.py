@@ -8,7 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("onnx", "plot", "test")
+EXTRAS = ("onnx", "plot", "search", "test")
 LEFT_OUT = ("setuptools",)
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -29,7 +29,7 @@ def bounds(*extras: str) -> dict[str, tuple[int, ...]]:
 def test_every_runtime_dependency_has_a_lower_bound_and_is_there() -> None:
     named = {re.split(r"[^\w-]", line)[0] for line in requires("tinygrad-lstm") or () if "extra ==" not in line}
     assert named == set(bounds()) == {"numpy", "rich", "safetensors", "typer"}
-    for name, bound in bounds("plot", "onnx").items():
+    for name, bound in bounds("plot", "onnx", "search").items():
         if importlib.util.find_spec(name):
             assert tuple(map(int, re.findall(r"\d+", version(name))[: len(bound)])) >= bound
 
@@ -111,3 +111,13 @@ def test_matplotlib(tmp_path: Path) -> None:
         draw(figure.add_subplot())
         write_figure(tmp_path / "plot.png", figure)
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_optuna(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed (the extra 'search')")
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question\n" * 30)
+    space = ["--space", "lr=1e-3:1e-1:log", "--space", "dropout=0,0.1"]
+    command = ["search", *space, "--out", tmp_path / "out", "train", "--data", text, *TINY, "--trials"]
+    assert "trial 0: finished" in succeed(*command, 1)
+    assert "trial 1: finished" in succeed(*command, 2)

@@ -1,10 +1,12 @@
 """`search`: what it prints and leaves, how it goes on, and what it refuses."""
 
 import csv
+import os
 import re
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -81,22 +83,53 @@ def test_the_same_seed_has_the_same_trials_and_a_higher_number_goes_on(searched:
     assert "4 trials, of which 4 ended earlier" in printed and "\ntrain with: " in printed
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C there")
-def test_a_signal_keeps_what_was_done(searched: tuple[Path, str], tmp_path: Path) -> None:
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C there")
+
+
+@needs_signals
+def test_a_kill_and_ctrl_c_keep_what_was_done(searched: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = searched
-    command = [*COMMAND, "search", *TRAIN, *SPACE, "--trials", "3", "--out", str(tmp_path / "out")]
+    command = [*COMMAND, "search", *TRAIN, *SPACE, "--trials", "4", "--out", str(tmp_path / "out")]
     with running(command, cwd=folder) as process:
         wait_for(process, "trial 0: ")
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)  # until no process has its output: the worker has ended, too
+    with open(tmp_path / "out" / "journal.log", "a") as file:
+        file.write('{"op_code": 5, "wor')  # as a kill may leave it
+    with running(command, cwd=folder) as process:
+        wait_for(process, "trial 1: ")
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "\nending the trials that run; Ctrl-C again quits at once\n"
-    assert re.search(r"^interrupted; \d trials? of 3 in .* have ended$", printed, re.MULTILINE)
+    assert re.search(r"^interrupted; [23] trials of 4 in .* have ended$", printed, re.MULTILINE)
     again = re.search(r"^continue with: (.*)$", printed, re.MULTILINE)
     assert again is not None
     result = run(*shlex.split(again[1])[3:], cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
-    assert trials_of(tmp_path / "out") == trials_of(folder / "out")[:3]
+    assert trials_of(tmp_path / "out") == trials_of(folder / "out")[:4]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list a process's children")
+def test_the_end_of_a_process_is_that_of_its_trial(searched: tuple[Path, str], tmp_path: Path) -> None:
+    command = [*COMMAND, "search", *TRAIN, "--steps", "1000000", *SPACE, "--trials", "1", "--out", str(tmp_path / "out")]
+    with running(command, cwd=searched[0]) as process:
+        wait_for(process, "1 trial, by 1 process")
+        while not (worker := worker_of(process.pid)) or not (tmp_path / "out/trial-0/metrics.jsonl").exists():
+            time.sleep(0.02)
+            assert process.poll() is None
+        os.kill(worker, signal.SIGKILL)
+        printed, errors = process.communicate(timeout=60)
+    assert "\ntrial 0: failed: its process ended by signal 9  " in "\n" + printed
+    assert process.returncode == 2 and errors.startswith("error: no trial has finished: 1 failed; trial 0 failed: its ")
+
+
+def worker_of(search: int) -> int | None:
+    """The process that runs a trial."""
+    for child in map(int, Path(f"/proc/{search}/task/{search}/children").read_text().split()):
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    return None
 
 
 def test_several_processes_search_a_fit(searched: tuple[Path, str]) -> None:
@@ -157,6 +190,14 @@ def test_bad_input_is_one_line(searched: tuple[Path, str], arguments: list[objec
     said = fail_here("search", *arguments, cwd=searched[0])
     assert re.fullmatch(message, said), said
     assert not (searched[0] / "runs").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(searched: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "trial-0").mkdir()
+    (tmp_path / "trial-0" / "mine").write_text("")
+    result = run_here("search", *TRAIN, "--trials", 1, "--out", tmp_path, cwd=searched[0])
+    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path / 'trial-0'}: File exists\n")
+    assert (tmp_path / "trial-0" / "mine").exists()
 
 
 def test_unknown_options_are_those_of_the_command(searched: tuple[Path, str]) -> None:

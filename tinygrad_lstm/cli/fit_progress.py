@@ -11,7 +11,7 @@ from rich.progress import Progress as ProgressBar
 
 from ..train import Progress, Summary, Trainer
 from ..train.progress import time_left
-from .interruption import Stop, leave_standard_output, stopping_at_signals
+from .interruption import Stop, stopping_at_signals
 
 __all__ = ["STAGES", "FitProgress", "following"]
 
@@ -72,16 +72,7 @@ class FitProgress:
         return f"{stage}: epoch {progress.epoch:.0f} of {self.epochs}  loss {progress.loss:.4f}{validated}{left}"
 
     def _show(self, line: str, epoch: float | None) -> None:
-        try:
-            self.stop.showing = True
-            try:
-                self._write(line, epoch)
-            finally:
-                self.stop.showing = False
-        except OSError as error:
-            self.stop.failure = error
-            self.ask_to_stop()
-            leave_standard_output()
+        self.stop.shown(lambda: self._write(line, epoch), self.ask_to_stop)
 
     def _write(self, line: str, epoch: float | None) -> None:
         if self._bar is not None and self._task is not None:

@@ -60,6 +60,19 @@ class Stop:
     showing: bool = False
     """Whether the command is writing output, which may wait for a reader."""
 
+    def shown(self, write: Callable[[], object], give_up: Callable[[], object]) -> None:
+        """Writes output. If that fails, the failure is noted, `give_up` is called, and standard output is left."""
+        try:
+            self.showing = True
+            try:
+                write()
+            finally:
+                self.showing = False
+        except OSError as error:
+            self.failure = error
+            give_up()
+            leave_standard_output()
+
     def end(self) -> NoReturn:
         """Ends the program with the exit status for the signal, or raises the failure."""
         if self.signal is None and self.failure is not None:

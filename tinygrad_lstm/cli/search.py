@@ -4,8 +4,6 @@ import math
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +13,9 @@ import typer
 from ..search import TrialSummary
 from ..search.trials import Task
 from ..train.folder import RunFolder
-from ..train.progress import time_left
-from .interruption import Stop, leave_standard_output, say, stopping_at_signals
+from .interruption import Stop, say
 from .search_commands import Searched, command_of
+from .search_progress import SearchProgress, following_search
 from .search_results import best_of, outcomes, table, value_text, write_search
 from .search_space import described
 from .search_study import Proposal, Study, check_optuna
@@ -36,7 +34,7 @@ def search(
         typer.Argument(
             help="What is searched: train or fit, with the options that all trials have, as they are typed for that "
             "command.  [default: train]",
-            metavar="[train|fit ...]",
+            metavar="COMMAND",
         ),
     ] = None,
     trials: Annotated[int, typer.Option(help="The number of trials in all.")] = 40,
@@ -85,7 +83,7 @@ def search(
         with runs.locked():
             study = Study(made, searched.facts(task), varied, seed, pruning)
             print(f"{searched.described(task)}: {described(varied)}", flush=True)
-            search = Search(searched, study, made, trials, workers)
+            search = Search(searched, study, made, trials)
             stop = search.run(Workers(workers, partial(_task, searched.NAME, searched.arguments, seed), threads))
             if stop.signal is not None or stop.failure is not None:
                 again = [*program(), *sys.argv[1:], *([] if out else ["--out", str(made)])]
@@ -108,47 +106,44 @@ class Search:
         study: the trials.
         folder: where the folders of the trials are made.
         trials: the number of trials in all.
-        workers: the number of processes, for the time that is left.
     """
 
-    def __init__(self, searched: Searched, study: Study, folder: Path, trials: int, workers: int) -> None:
-        self._searched, self._study, self._folder = searched, study, folder
-        self._trials, self._workers = trials, workers
-        records = study.records()
-        self._earlier = self._ended = len(records)
-        self._best = min((each.loss for each in records if each.outcome == "finished" and each.loss), default=math.inf)
+    def __init__(self, searched: Searched, study: Study, folder: Path, trials: int) -> None:
+        self._searched, self._study, self._folder, self._trials = searched, study, folder, trials
         self._running: dict[int, Proposal] = {}
-        self._began = time.monotonic()
-        self._stop = Stop()
-        self._stop_workers: Callable[[], None] = lambda: None
+        self._best = math.inf
+        self._progress: SearchProgress
 
     def run(self, workers: Workers) -> Stop:
         """Runs the trials that are left, and returns why it was stopped, if it was."""
-        self._stop_workers = workers.stop
+        records = self._study.records()
+        self._best = min((each.loss for each in records if each.outcome == "finished" and each.loss), default=math.inf)
         try:
-            with stopping_at_signals(workers.stop, "quits at once", "ending the trials that run") as self._stop:
-                known = f" of which {self._earlier} ended earlier," if self._earlier else ""
-                processes = _number(self._workers, "process", "processes")
-                self._show(f"{_number(self._trials, 'trial')},{known} by {processes}, in {self._folder}")
+            with following_search(self._trials, len(records), workers.stop) as self._progress:
+                known = f" of which {len(records)} ended earlier," if records else ""
+                processes = _number(workers.number, "process", "processes")
+                self._progress.say(f"{_number(self._trials, 'trial')},{known} by {processes}, in {self._folder}")
                 workers.run(self)
         finally:
             for proposal in self._running.values():
                 self._study.put_back(proposal)
-        return self._stop
-
-    # -- what workers ask and say --------------------------------------------------------------------------------------
+        return self._progress.stop
 
     def next(self) -> Job | None:
-        if self._ended + len(self._running) >= self._trials:
+        if self._progress.ended + len(self._running) >= self._trials:
             return None
         proposal = self._study.ask()
         self._running[proposal.number] = proposal
         folder = self._folder / f"trial-{proposal.number}"
-        if folder.exists():  # of a trial that was interrupted
+        if proposal.again and folder.exists():
             shutil.rmtree(folder)
+        folder.mkdir()
+        self._searched.prepare(self._folder, folder)
+        self._progress.begun(proposal.number)
         return Job(proposal.number, self._searched.options_of(proposal.values), folder)
 
     def validated(self, job: Job, number: int, loss: float) -> bool:
+        self._progress.validated(job.number, number, loss)
         return self._study.report(self._running[job.number], number, loss)
 
     def ended(self, job: Job, summary: TrialSummary) -> None:
@@ -158,33 +153,16 @@ class Search:
         best = ""
         if summary.outcome == "finished" and summary.loss is not None and summary.loss < self._best:
             self._best, best = summary.loss, ", the best so far"
-        self._tell(proposal, f"{summary.outcome}{loss}{best}")
+        self._progress.has_ended(job.number, f"{summary.outcome}{loss}{best}  {_written(proposal)}")
 
     def failed(self, job: Job, reason: str) -> None:
         proposal = self._running.pop(job.number)
         self._study.fail(proposal, reason)
-        self._tell(proposal, f"failed: {reason}")
+        self._progress.has_ended(job.number, f"failed: {reason}  {_written(proposal)}")
 
-    def _tell(self, proposal: Proposal, what: str) -> None:
-        """Says how a trial has ended, and how long the others may take."""
-        self._ended += 1
-        values = " ".join(f"{name.replace('_', '-')}={value_text(value)}" for name, value in proposal.values.items())
-        seconds = (time.monotonic() - self._began) / (self._ended - self._earlier)
-        left = f"{time_left(seconds * (self._trials - self._ended))} left" if self._ended < self._trials else "done"
-        self._show(f"trial {proposal.number}: {what}  {values}  {self._ended}/{self._trials}, {left}")
 
-    def _show(self, line: str) -> None:
-        """Prints a line. If it cannot be written, the search ends."""
-        try:
-            self._stop.showing = True
-            try:
-                print(line, flush=True)
-            finally:
-                self._stop.showing = False
-        except OSError as error:
-            self._stop.failure = error
-            self._stop_workers()
-            leave_standard_output()
+def _written(proposal: Proposal) -> str:
+    return " ".join(f"{name.replace('_', '-')}={value_text(value)}" for name, value in proposal.values.items())
 
 
 def _conclude(searched: Searched, study: Study, folder: Path) -> None:

@@ -1,8 +1,10 @@
 """The commands whose options can be searched, as a search sees them."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,10 +13,12 @@ import typer
 
 from tinygrad_lstm.models.atlas import known_cell
 
+from ..data.encoded_text import EncodedText
 from ..device import get_device
 from ..estimators import SequenceClassifier, SequenceRegressor
 from ..search import SequenceTask, TextTask
 from ..train import TrainingOptions
+from ..train.folder import RunFolder
 from ..train.options import with_only_limits
 from .fit import fit
 from .fit_parts import parts_of
@@ -63,6 +67,8 @@ class Searched(ABC):
         for name in self.REFUSED:
             require(self._options[name].opts[0], name not in self._set, "none in a search", repr(self.given[name]))
         self._check_fixed()
+        self.text: EncodedText | None = None
+        """The text that was read."""
 
     @abstractmethod
     def _check_fixed(self) -> None:
@@ -79,6 +85,14 @@ class Searched(ABC):
     @abstractmethod
     def described(self, task: Any) -> str:
         """What was read, and what is searched, in words."""
+
+    def prepare(self, folder: Path, run: Path) -> None:
+        """Lets the runs of all trials share one file of the text, if there is one and the disk can."""
+        if self.text is not None:
+            shared = RunFolder(folder, self.text)
+            shared.keep_text()
+            with suppress(OSError):
+                os.link(shared.text, RunFolder(run).text)
 
     @abstractmethod
     def looking(self, run: Path) -> list[str]:
@@ -177,6 +191,7 @@ class SearchedTrain(Searched):
     def task(self) -> TextTask:
         sources = data_sources(self.given["data"] or [])
         text, self._read = text_of_sources(sources, self.given["encoding"])
+        self.text = text
         return TextTask(text, self.options, self.given["device"], tuple(sources))
 
     def described(self, task: TextTask) -> str:

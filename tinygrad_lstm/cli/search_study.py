@@ -41,6 +41,8 @@ class Proposal:
 
     number: int
     values: Mapping[str, Any]
+    again: bool
+    """Whether it was begun before, and interrupted."""
     trial: Any = field(repr=False)
     """Optuna's object."""
 
@@ -130,7 +132,7 @@ class Study:
         with warnings.catch_warnings(action="ignore"):  # Optuna 4 calls the second argument experimental
             self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         trial = self._study.ask({name: self._distribution(values) for name, values in self.space.items()})
-        return Proposal(trial.number, self._values(trial.params), trial)
+        return Proposal(trial.number, self._values(trial.params), bool(waiting), trial)
 
     def _distribution(self, values: Choice | Range) -> Any:
         make = self._optuna.distributions

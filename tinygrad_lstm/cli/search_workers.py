@@ -1,12 +1,14 @@
 """Processes that run the trials of a search."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 from ..search import TrialSummary, run_trial
@@ -58,6 +60,7 @@ def _work(connection: Connection, make_task: Callable[[], Task], threads: int) -
     """Runs the trials that arrive, until there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the search ends its workers
     end_at_signals()
+    Thread(target=_end_with_the_search, daemon=True).start()
 
     def report(number: int, loss: float) -> bool:
         connection.send(_Validation(number, loss))
@@ -68,10 +71,18 @@ def _work(connection: Connection, make_task: Callable[[], Task], threads: int) -
             task = make_task()
             while (job := connection.recv()) is not None:
                 connection.send(_outcome(task, job, report, threads))
-        except OSError as error:  # such as a full disk: all further trials would fail
-            if isinstance(error, BrokenPipeError):
-                raise
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:  # such as a full disk: all further trials would fail
             connection.send(error)
+
+
+def _end_with_the_search() -> None:
+    """Ends this process if that of the search is killed: the next search may run this trial again."""
+    search = multiprocessing.parent_process()
+    if search is not None:
+        search.join()
+        os._exit(1)
 
 
 def _outcome(task: Task, job: Job, report: Callable[[int, float], bool], threads: int) -> TrialSummary | _Failure:
@@ -103,7 +114,7 @@ class Workers:
     """
 
     def __init__(self, number: int, make_task: Callable[[], Task], threads: int) -> None:
-        self._number, self._make_task, self._threads = number, make_task, threads
+        self.number, self._make_task, self._threads = number, make_task, threads
         self._workers: list[_Worker] = []
         self.stopped = False
 
@@ -139,7 +150,7 @@ class Workers:
         """Gives a trial to each worker that has none, while there are trials."""
         while not self.stopped:
             idle = next((worker for worker in self._workers if worker.job is None), None)
-            if idle is None and len(self._workers) >= self._number:
+            if idle is None and len(self._workers) >= self.number:
                 return
             job = jobs.next()
             if job is None:
@@ -170,7 +181,7 @@ class Workers:
                 self._lost(worker, job, jobs)
             return
         match message:
-            case OSError():
+            case Exception():
                 raise message
             case _Validation(number, loss):
                 ends = jobs.validated(job, number, loss)

@@ -28,21 +28,27 @@ def others(communicator: Communicator) -> list[int]:
     return [rank for rank in range(communicator.size) if rank != communicator.rank]
 
 
+def gathered(communicator: Communicator, array: HostArray) -> HostArray:
+    """The arrays of all workers, which have one shape and dtype, stacked by rank. It takes one exchange."""
+    everyone = np.array([array] * communicator.size)
+    received = {rank: everyone[rank] for rank in others(communicator)}
+    communicator.exchange(dict.fromkeys(received, np.ascontiguousarray(array)), received).wait()
+    return everyone
+
+
 def all_gather(communicator: Communicator, data: bytes) -> list[bytes]:
-    """The bytes of each worker, by rank."""
+    """The bytes of each worker, by rank. They may have different lengths."""
     if communicator.size == 1:
         return [data]
-    sizes = {rank: np.zeros(1, np.int64) for rank in others(communicator)}
-    size = np.array([len(data)])
-    communicator.exchange(dict.fromkeys(sizes, size), sizes).wait()
-    received = {rank: np.empty(int(number[0]), np.uint8) for rank, number in sizes.items()}
-    communicator.exchange(dict.fromkeys(sizes, np.frombuffer(data, np.uint8)), received).wait()
+    sizes = gathered(communicator, np.array([len(data)]))
+    received = {rank: np.empty(int(sizes[rank, 0]), np.uint8) for rank in others(communicator)}
+    communicator.exchange(dict.fromkeys(received, np.frombuffer(data, np.uint8)), received).wait()
     return [data if rank == communicator.rank else received[rank].tobytes() for rank in range(communicator.size)]
 
 
 def barrier(communicator: Communicator) -> None:
     """Waits until all workers have come here."""
-    all_gather(communicator, b"")
+    gathered(communicator, np.zeros(1, np.uint8))
 
 
 def agree(communicator: Communicator, what: str, values: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ..device import Device
-from .collectives import all_gather, begin_sum, empty_rows
+from .collectives import begin_sum, empty_rows, gathered
 from .communicator import Communicator, Pending
 from .trees import Span, SumTree
 
@@ -110,7 +110,7 @@ class MicroSums:
                 None if total is None else total.astype(addend.dtype, copy=False)
                 for addend, total in zip(self.addends, self._stack[0][1], strict=True)
             ]
-        came = bytearray(k in self._came for k in range(len(self.addends)))
+        came = np.array([k in self._came for k in range(len(self.addends))])
         for k in range(len(self.addends)):
             if not came[k]:
                 parts = [sums[k] for _, sums in self._stack]
@@ -118,9 +118,7 @@ class MicroSums:
                 self._put(k, parts)
         self._send()
         results = [future.result() for future in self._sums]
-        anywhere = np.any(
-            [np.frombuffer(each, np.bool_) for each in all_gather(self.communicator, bytes(came))], axis=0
-        )
+        anywhere = gathered(self.communicator, came).any(0)
         for bucket, (result, pending) in zip(self._buckets, results, strict=True):
             pending.wait()
             bucket.total = result.reshape(-1)
@@ -151,11 +149,15 @@ class MicroSums:
         """Lets the thread sum the next buckets, as far as they are complete."""
         while len(self._sums) < len(self._buckets) and not self._buckets[len(self._sums)].missing:
             assert self._thread is not None
-            self._sums.append(self._thread.submit(self._summed, self._buckets[len(self._sums)]))
+            self._sums.append(self._thread.submit(self._summed, len(self._sums)))
 
-    def _summed(self, bucket: "_Bucket") -> tuple[Array, Pending]:
+    def _summed(self, number: int) -> tuple[Array, Pending]:
+        bucket = self._buckets[number]
         with bucket.device.current():
-            return begin_sum(self.communicator, self.tree, bucket.rows, bucket.device)
+            result, pending = begin_sum(self.communicator, self.tree, bucket.rows, bucket.device)
+            if len(self._sums) <= number + 1 < len(self._buckets):  # the next bucket is not complete yet
+                pending.wait()  # large messages of MPI move only while a thread waits
+        return result, pending
 
 
 NOTHING = -0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._version import __version__
 from ..device import get_num_threads
-from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters
+from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters, gathered
 from ..distributed.communicator import Communicator, WorkerError
 from ..random import random_state, set_random_state
 
@@ -48,10 +48,9 @@ class Workers:
         """Tells the others what this worker was asked. Returns the time by the first worker's clock."""
         if self.alone:
             return seconds
-        mine = np.array([seconds, self.stop_asked, self.finish_asked])
-        everyone = [np.frombuffer(data).tolist() for data in all_gather(self.communicator, mine.tobytes())]
-        self._stopping, self._finishing = (any(one[k] for one in everyone) for k in (1, 2))
-        return float(everyone[0][0])
+        everyone = gathered(self.communicator, np.array([seconds, self.stop_asked, self.finish_asked]))
+        self._stopping, self._finishing = (bool(asked.any()) for asked in everyone.T[1:])
+        return float(everyone[0, 0])
 
     def forget(self) -> None:
         """Forgets what was asked, at the end of a call of `fit`."""

@@ -112,10 +112,10 @@ def test_a_kill_and_ctrl_c_keep_what_was_done(searched: tuple[Path, str], tmp_pa
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list a process's children")
 def test_the_end_of_a_process_is_that_of_its_trial(searched: tuple[Path, str], tmp_path: Path) -> None:
-    command = [*COMMAND, "search", *TRAIN, "--steps", "1000000", *SPACE, "--trials", "1", "--out", str(tmp_path / "out")]
+    command = [*COMMAND, "search", *TRAIN, "--steps", "1000000", *SPACE, "--trials", "1", "--out", str(tmp_path)]
     with running(command, cwd=searched[0]) as process:
         wait_for(process, "1 trial, by 1 process")
-        while not (worker := worker_of(process.pid)) or not (tmp_path / "out/trial-0/metrics.jsonl").exists():
+        while not (worker := worker_of(process.pid)) or not (tmp_path / "trial-0" / "metrics.jsonl").exists():
             time.sleep(0.02)
             assert process.poll() is None
         os.kill(worker, signal.SIGKILL)

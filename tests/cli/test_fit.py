@@ -318,7 +318,7 @@ def without(*columns: int) -> list[Row]:
         (HEAD, GOOD, ["--drop", "up"], "there is no column 'up' for drop; its columns are 'id', "),
         (HEAD, changed(3, 2, "nan"), [], "line 5, column 'left': the number is NaN or missing"),
         (HEAD, changed(3, 3, ""), [], "line 5, column 'right': the number is NaN or missing"),
-        (HEAD, changed(3, 3, "fast"), [], "line 5, column 'right': expected a number, got 'fast'; drop can leave"),
+        (HEAD, changed(3, 3, "fast"), [], "line 5, column 'right': expected a number, got 'fast'; --drop can leave"),
         (HEAD, changed(3, 4, ""), [], "line 5, column 'y': the target is missing"),
         (HEAD, changed(1, 4, "high"), [], "line 3: the target of 's0' is high, and low in line 2; expected one target"),
         (HEAD, [*GOOD[:5], GOOD[5][:4]], [], "line 7 has 4 columns, and the first has 5"),
@@ -409,6 +409,19 @@ def test_an_unknown_class_is_named_beside_numbers(tmp_path: Path) -> None:
     succeed_here("fit", "classify", "a.csv", *LONG, *QUICK, "--out", "out", cwd=tmp_path)
     message = "odd.csv: the target of 's3' is 'odd', which the training did not have; expected one of '0', '1'"
     assert fail_here("predict", "out", "odd.csv", cwd=tmp_path) == message
+
+
+def test_classes_that_are_text_match_as_they_are_written(tmp_path: Path) -> None:
+    """A further file may have only those of them that are also numbers."""
+    written(tmp_path / "a.csv", HEAD, rows_of(lambda k, values: ("1.50", "up")[k % 2]))
+    written(tmp_path / "b.csv", HEAD, [row for row in rows_of(lambda k, values: "1.50") if int(str(row[0])[1:]) % 2])
+    printed = succeed_here("fit", "classify", "a.csv", *LONG, *QUICK, "--test", "b.csv", "--out", "out", cwd=tmp_path)
+    assert "24 sequences to train on, 12 to test on" in printed
+    predicted = run_here("predict", "out", "b.csv", cwd=tmp_path)
+    assert predicted.returncode == 0 and ",1.50," in predicted.stdout
+    (tmp_path / "c.csv").write_text((tmp_path / "b.csv").read_text().replace("1.50", "1.5"))
+    message = "c.csv: the target of 's1' is '1.5', which the training did not have; expected one of '1.50', 'up'"
+    assert fail_here("predict", "out", "c.csv", cwd=tmp_path) == message
 
 
 def test_sounds_have_the_rate_of_the_training(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,8 +211,14 @@ def test_dates_are_times_only() -> None:
     for roles in ({}, {"target": "day"}):
         with pytest.raises(ValueError, match=r"the column 'day' has dates or times"):
             read_sequences(dates, id="id", **roles)
-    with pytest.raises(TypeError, match=r"expected a path or columns by name, got list"):
-        read_sequences([1.0, 2.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [[1.0, 2.0], np.ones((3, 2)), pyarrow.table({"x": [1.0]}), None])
+def test_what_is_neither_a_path_nor_columns_is_named(source: Any) -> None:
+    with pytest.raises(TypeError) as raised:
+        read_sequences(source, target="y")
+    expected = "read_sequences: expected a path, or columns by name such as a dict or DataFrame, got a "
+    assert str(raised.value) == expected + type(source).__name__
 
 
 @given(
@@ -267,6 +274,7 @@ def test_an_array_for_each_sequence(tmp_path: Path) -> None:
     read = read_sequences(tmp_path / "a.npz", target="label")
     check(read, [np.ones((3, 2)).tolist(), np.ones((1, 2)).tolist()], [0.5, 1])
     assert read.names == ["first", "second"]
+    assert read_sequences(tmp_path / "a.npz", drop=["label"]).targets is None
 
 
 @pytest.mark.parametrize(
@@ -282,6 +290,11 @@ def test_an_array_for_each_sequence(tmp_path: Path) -> None:
         ({"x": np.ones((2, 3)), "y": np.ones(3)}, "the targets 'y' have shape .3,.; expected .2,., one for each"),
         ({"x": np.ones((2, 3)), "y": np.array([0, np.nan])}, "the target of row 1 is NaN"),
         ({"y": np.ones(3)}, "it has no sequences"),
+        ({"a": np.ones((2, 3)), "lengths": np.array([2])}, "it has an array 'lengths' and no 'x'"),
+        (
+            {"x": np.ones((2, 3)), "y": np.ones(2), "who": np.ones(2)},
+            "the array 'who' is beside x, and not used; .*; drop can leave an array out",
+        ),
     ],
 )
 def test_faults_of_arrays(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -293,8 +306,10 @@ def test_faults_of_arrays(arrays: dict[str, Any], message: str, tmp_path: Path) 
 def test_columns_are_of_tables(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.ones((2, 3)))
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
-    with pytest.raises(ValueError, match="id, time, features and drop are for tables"):
+    with pytest.raises(ValueError, match="id, time and features are for tables"):
         read_sequences(tmp_path / "a.npz", id="id")
+    with pytest.raises(ValueError, match=r"drop is for tables and \.npz files"):
+        read_sequences(tmp_path / "a.npy", drop=["x"])
     with pytest.raises(ValueError, match="there is no array 'label' for target; it has 'x'"):
         read_sequences(tmp_path / "a.npz", target="label")
     with pytest.raises(ValueError, match="it has no column 'label'; target is for tables"):
@@ -303,11 +318,13 @@ def test_columns_are_of_tables(tmp_path: Path) -> None:
         read_sequences(tmp_path, group="who")
     np.savez(tmp_path / "b.npz", x=np.ones((2, 3)), lengths=np.array([3, 1]), y=np.ones(2), who=np.ones(3))
 
-    def fault(**roles: str) -> str:
+    def fault(**roles: Any) -> str:
         with pytest.raises(ValueError) as raised:
             read_sequences(tmp_path / "b.npz", **roles)
         return str(raised.value).removeprefix(f"{tmp_path / 'b.npz'}: ")
 
+    check(read_sequences(tmp_path / "b.npz", drop=["who"]), [[[1]] * 3, [[1]]], [1, 1])
+    assert fault(drop=["nobody"]).startswith("there is no array 'nobody' for drop; it has ")
     assert fault(group="person").startswith("there is no array 'person' for group; it has ")
     assert fault(group="who") == "the groups 'who' have shape (3,); expected (2,), one for each sequence"
     assert fault(group="y") == "the array 'y' is given for target and group; expected one of them"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_string
 
 from ..data import LabelledSequences
 from ..data.labelled import Roles
@@ -79,7 +80,8 @@ def parts_of(path: Path, roles: Roles, classifies: bool, test: str, validation: 
     test_data: LabelledSequences | None = None
     test_targets = targets[rows]
     if share is None:
-        test_roles = replace(roles, features=data.features) if is_long else roles
+        test_roles = replace(roles, features=data.features if is_long else roles.features)
+        test_roles = replace(test_roles, text_targets=is_string(targets.dtype))
         test_data, test_targets = _read_test(Path(test), test_roles, data, path, targets, classifies)
     elif share:
         test_data = data.taken(rows)

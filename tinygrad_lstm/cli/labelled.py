@@ -73,7 +73,7 @@ def roles_to_fit(
     if target is None and is_table(path):
         raise ValueError(f"{path}: which column is to be predicted? give --target")
     names = None if features is None else [name.strip() for name in features.split(",")]
-    return Roles(target, id, time, names, tuple(drop), group)
+    return Roles(target, id, time, names, tuple(drop), group, drop_name="--drop")
 
 
 def columns_of(roles: Roles, data: LabelledSequences, is_long: bool) -> dict[str, Any]:
@@ -82,12 +82,13 @@ def columns_of(roles: Roles, data: LabelledSequences, is_long: bool) -> dict[str
     return {**roles.named, "features": features, "drop": list(roles.drop)}
 
 
-def roles_to_predict(path: Path, about: Mapping[str, Any]) -> Roles:
+def roles_to_predict(path: Path, about: Mapping[str, Any], text_targets: bool) -> Roles:
     """The roles of columns when a model was fitted, for a table that may lack the target.
 
     Args:
         path: the model's file.
         about: what it says of the data.
+        text_targets: whether the model's classes are strings.
 
     Raises:
         ValueError: it does not say what the columns are.
@@ -101,7 +102,7 @@ def roles_to_predict(path: Path, about: Mapping[str, Any]) -> Roles:
     good = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in lists)
     if not good or not all(name is None or isinstance(name, str) for name in (target, id, time, group)):
         raise ValueError(f"{path}: its contents are invalid (the columns are not names)")
-    return Roles(target, id, time, features, drop, group, lenient=True)
+    return Roles(target, id, time, features, drop, group, text_targets=text_targets, lenient=True)
 
 
 def check_features(data: LabelledSequences, path: Path, is_long: bool) -> None:
@@ -235,17 +236,18 @@ def known_labels(data: LabelledSequences, path: Path, classes: HostArray) -> Hos
         ValueError: there are none, or one is not among the classes.
     """
     labels = _targets(data, path)
+    names, values = classes.tolist(), labels.tolist()
     if is_string(classes.dtype) or is_string(labels.dtype):
-        labels = labels.astype(str)
-    known = dict(zip(classes.astype(labels.dtype if is_string(labels.dtype) else classes.dtype).tolist(), classes))
-    for name, label in zip(data.names, labels.tolist(), strict=True):
+        names, values = list(map(str, names)), list(map(str, values))
+    known = dict(zip(names, classes, strict=True))
+    for name, label in zip(data.names, values, strict=True):
         if label not in known:
             listed = ", ".join(shown(str(each)) for each in classes[:20].tolist())
             raise ValueError(
                 f"{path}: the target of {shown(name)} is {shown(str(label))}, which the training did not have; "
                 f"expected one of {listed}"
             )
-    return np.array([known[label] for label in labels.tolist()], classes.dtype)
+    return np.array([known[label] for label in values], classes.dtype)
 
 
 def described(data: LabelledSequences, path: Path) -> str:

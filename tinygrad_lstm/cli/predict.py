@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.dtypes import is_string
 
 from ..data import LabelledSequences
 from ..data.reading import is_table
@@ -46,7 +47,8 @@ def predict(
     place = None if out is None else writable_file("--out", out)
     estimator = load(path, device)
     source = path_option("DATA", data)
-    roles = roles_to_predict(path, estimator.about_)
+    text_classes = isinstance(estimator, SequenceClassifier) and is_string(estimator.classes_.dtype)
+    roles = roles_to_predict(path, estimator.about_, text_classes)
     if (column := roles.id or roles.time) is not None and not is_table(source):
         raise ValueError(f"{source}: expected a table with the column {shown(column)}, as in the training")
     found = read(source, roles)

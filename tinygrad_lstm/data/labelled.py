@@ -16,14 +16,12 @@ from ..io.tables import INTEGER
 from ..printable import printable
 from .checking import Place, check_finite, narrowed
 
-__all__ = ["DROP", "LabelledSequences", "Roles", "sequences_of_table"]
+__all__ = ["LabelledSequences", "Roles", "sequences_of_table"]
 
 CODE = re.compile(r"[-+]?(0\d+|\d{16,})")
 """A target that a number would change: 007, or one of more digits than a float has."""
 
 Rows = npt.NDArray[np.int64]
-DROP = "; drop can leave a column out"
-"""The advice of messages about columns that are not of numbers."""
 RowName = Callable[[int], str]
 """How messages name a row, from its position."""
 
@@ -71,6 +69,10 @@ class Roles:
     features: Sequence[str] | None = None
     drop: Sequence[str] = ()
     group: str | None = None
+    drop_name: str = "drop"
+    """How messages call the argument `drop`."""
+    text_targets: bool = False
+    """Whether targets are strings as they are written, also if all are numbers."""
     lenient: bool = False
     """Whether `target`, `group` and `drop` may name columns that are not there, which is as if they were not given.
     Groups are not read."""
@@ -81,6 +83,10 @@ class Roles:
             return self
         target, group = (name if name in names else None for name in (self.target, self.group))
         return replace(self, target=target, group=group, drop=[name for name in self.drop if name in names])
+
+    def advice(self, what: str = "a column") -> str:
+        """The end of messages about what cannot be used."""
+        return "" if self.lenient else f"; {self.drop_name} can leave {what} out"
 
     @property
     def named(self) -> dict[str, str]:
@@ -130,11 +136,11 @@ def sequences_of_table(columns: Mapping[str, Any], roles: Roles, row_name: RowNa
     target, id, time, group = roles.target, roles.id, roles.time, None if roles.lenient else roles.group
     arrays = _arrays(columns)
     features = roles.features_of(list(columns))
-    numbers = [_numbers(arrays[name], str(name), row_name) for name in features]
+    numbers = [_numbers(arrays[name], str(name), row_name, roles.advice()) for name in features]
     values = np.stack(numbers, axis=1)
     if not len(values):
         raise ContentError("it has no rows")
-    targets = None if target is None else _targets(arrays[target], target, row_name)
+    targets = None if target is None else _targets(arrays[target], target, row_name, roles)
     groups = None if group is None else _strings("group", arrays[group], group, row_name)
     if id is None and time is None:
         return LabelledSequences(
@@ -187,9 +193,9 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, HostArray]:
     return arrays
 
 
-def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
+def _numbers(given: HostArray, name: str, row_name: RowName, advice: str) -> HostArray:
     """A column as float32, with NaN for what is missing."""
-    _check_no_dates(given, name)
+    _check_no_dates(given, name, advice)
     if is_real(given.dtype):
         wide = given.astype(np.float64)
     else:
@@ -199,14 +205,14 @@ def _numbers(given: HostArray, name: str, row_name: RowName) -> HostArray:
                 wide[row] = np.nan if _is_missing(value) else float(value)
             except (TypeError, ValueError) as error:
                 raise ContentError(
-                    f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}{DROP}"
+                    f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}{advice}"
                 ) from error
     return narrowed(wide)
 
 
-def _check_no_dates(given: HostArray, name: str) -> None:
+def _check_no_dates(given: HostArray, name: str, advice: str) -> None:
     if is_time(given.dtype):
-        raise ContentError(f"the column {shown(name)} has dates or times ({given.dtype}); expected numbers{DROP}")
+        raise ContentError(f"the column {shown(name)} has dates or times ({given.dtype}); expected numbers{advice}")
 
 
 def _is_missing(value: Any) -> bool:
@@ -242,13 +248,15 @@ def _strings(role: str, given: HostArray, name: str, row_name: RowName) -> HostA
     return np.array([str(value) for value in _complete(role, given, name, row_name)], np.str_)
 
 
-def _targets(given: HostArray, name: str, row_name: RowName) -> HostArray:
+def _targets(given: HostArray, name: str, row_name: RowName, roles: Roles) -> HostArray:
     """The targets of all rows: integers or floats if they all are, or are written as, such; otherwise strings.
 
     If one is a code such as 007, all are strings.
     """
-    _check_no_dates(given, name)
+    _check_no_dates(given, name, roles.advice())
     as_list = _complete("target", given, name, row_name)
+    if roles.text_targets:
+        return np.array([str(value) for value in as_list])
     if is_real(given.dtype):
         return given
     if any(isinstance(value, str) and CODE.fullmatch(value) for value in as_list):

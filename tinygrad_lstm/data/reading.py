@@ -17,7 +17,7 @@ from ..io.npz_file import read_npy, read_npz
 from ..io.tables import parse_table
 from ..io.wav import read_wav
 from .checking import check_finite, check_shapes, in_sequences, narrowed
-from .labelled import DROP, LabelledSequences, Roles, sequences_of_table
+from .labelled import LabelledSequences, Roles, sequences_of_table
 
 __all__ = ["is_table", "read_roles", "read_sequences"]
 
@@ -41,7 +41,8 @@ def read_sequences(
       features.
       Otherwise it is *wide*: each row is a sequence of one feature, and empty cells at its end make it shorter.
     - **An .npz file**: an array "x", (N, T, F) or (N, T), with the steps of each sequence in "lengths" if they are not
-      all T; or an array (T, F) for each sequence. The targets are the array `target`, by default "y".
+      all T; or an array (T, F) for each sequence. The targets are the array `target`, by default "y". Beside "x",
+      further arrays are refused.
     - **An .npy file**: sequences without targets, (N, T, F) or (N, T).
     - **A folder**: the .wav files in each of its folders, whose names are the targets; or .wav files, without targets.
 
@@ -52,7 +53,7 @@ def read_sequences(
         time: the column of the times, in whose order the rows of a sequence must be. They are numbers or dates.
         features: the columns of a table that are the features, in this order; by default all others. Further columns
             are ignored, and may have text.
-        drop: columns that are ignored.
+        drop: the columns, or arrays, that are ignored.
         group: the name of the column, or array, of the groups: sequences that belong together, such as those of one
             person. `LabelledSequences.groups` has them.
 
@@ -80,17 +81,21 @@ def read_roles(source: str | Path | Mapping[str, Any], roles: Roles) -> Labelled
     """What `read_sequences` returns for columns in these roles. Raises its errors."""
     if not isinstance(source, str | Path):
         if not hasattr(source, "keys"):
-            raise TypeError(f"read_sequences: expected a path or columns by name, got {type(source).__name__}")
+            raise TypeError(
+                "read_sequences: expected a path, or columns by name such as a dict or DataFrame, got a "
+                f"{type(source).__name__}"
+            )
         with naming_file("read_sequences"):
             return sequences_of_table(source, roles, lambda row: f"row {row}")
     path = Path(source)
     with naming_file(path):
         if not is_table(path):
-            columns = (roles.id, roles.time, roles.features, None if roles.lenient else roles.drop or None)
-            if any(each is not None for each in columns):
-                raise ContentError("id, time, features and drop are for tables, such as .csv files")
+            if any(each is not None for each in (roles.id, roles.time, roles.features)):
+                raise ContentError("id, time and features are for tables, such as .csv files")
             if path.suffix.lower() == ".npz":
                 return _of_npz(path, roles)
+            if roles.drop and not roles.lenient:
+                raise ContentError("drop is for tables and .npz files")
             if roles.named and not roles.lenient:
                 role, name = next(iter(roles.named.items()))
                 raise ContentError(f"it has no column {shown(name)}; {role} is for tables and .npz files")
@@ -107,7 +112,7 @@ def _of_csv(path: Path, roles: Roles) -> LabelledSequences:
         return [name for name in columns if name not in features or not name]
 
     try:
-        table = parse_table(read_file(path), strings, blank=np.nan, advice=DROP)
+        table = parse_table(read_file(path), strings, blank=np.nan, advice=roles.advice())
     except UnicodeDecodeError as error:
         raise ContentError("not a table: it is not UTF-8; expected .csv, .parquet, .npz, .npy or a folder") from error
     of_numbers = iter(table.numbers.T)
@@ -139,9 +144,12 @@ def _parquet(path: Path) -> dict[str, HostArray]:
 
 def _of_npz(path: Path, roles: Roles) -> LabelledSequences:
     arrays = dict(read_npz(path))
-    for role, name in roles.named.items():
+    for role, name in [*roles.named.items(), *[("drop", name) for name in roles.drop]]:
         if name not in arrays and not roles.lenient:
             raise ContentError(f"there is no array {shown(name)} for {role}; it has {', '.join(map(shown, arrays))}")
+    for name in roles.drop:
+        arrays.pop(name, None)
+    for role, name in roles.named.items():
         if name in ("x", "lengths") and "x" in arrays:
             raise ContentError(f"the array {shown(name)} is given for {role}; it is that of the sequences")
     target = "y" if roles.target is None else roles.target
@@ -150,8 +158,15 @@ def _of_npz(path: Path, roles: Roles) -> LabelledSequences:
     targets = arrays.pop(target, None)
     groups = None if roles.group is None else arrays.pop(roles.group, None)
     if "x" in arrays:
-        sequences = _cut("x", arrays["x"], arrays.get("lengths"))
+        sequences = _cut("x", arrays.pop("x"), arrays.pop("lengths", None))
+        if arrays and not roles.lenient:
+            raise ContentError(
+                f"the array {shown(next(iter(arrays)))} is beside x, and not used; expected x, lengths, and those of "
+                f"target and group{roles.advice('an array')}"
+            )
         names = [f"row {number}" for number in range(len(sequences))]
+    elif "lengths" in arrays:
+        raise ContentError("it has an array 'lengths' and no 'x', whose lengths it would be; expected both, or neither")
     else:
         sequences, names = [_steps(f"the array {shown(key)}", array) for key, array in arrays.items()], list(arrays)
     if not sequences:

@@ -118,7 +118,7 @@ class MicroSums:
                 self._put(k, parts)
         self._send()
         results = [future.result() for future in self._sums]
-        anywhere = gathered(self.communicator, came).any(0)
+        anywhere = np.any(gathered(self.communicator, came), axis=0)
         for bucket, (result, pending) in zip(self._buckets, results, strict=True):
             pending.wait()
             bucket.total = result.reshape(-1)

@@ -37,7 +37,7 @@ def classifier_loss(model: Any, batch: Any, carry: Any) -> tuple[Any, ...]:
 
 
 def accuracy(scores: Any, batch: Any) -> float:
-    return float((scores.numpy().argmax(1) == batch.y).mean())
+    return float((scores.cpu().numpy().argmax(1) == batch.y).mean())
 
 
 def character_model() -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.device import Device, device_of
 from tinygrad_lstm.random import seeded_draws
 
 T = TypeVar("T")
@@ -25,7 +26,8 @@ class ThreadCommunicator:
 
     def exchange(self, sent: Mapping[int, Array], received: Mapping[int, Array]) -> "_Pending":
         for other, array in sent.items():
-            self._queues[self.rank, other].put(array.copy())
+            with _device_of(array).current():
+                self._queues[self.rank, other].put(array.copy())
         for other, array in received.items():
             self._posted[other].append(array)
         return _Pending(self, received)
@@ -39,7 +41,9 @@ class ThreadCommunicator:
         """Receives what was posted, up to this array."""
         while any(waiting is array for waiting in self._posted[other]):
             target = self._posted[other].popleft()
-            target[...] = self._next(other).reshape(target.shape)
+            came = self._next(other)
+            with _device_of(target).current():
+                target[...] = came.reshape(target.shape)
 
     def _next(self, other: int) -> Array:
         while True:
@@ -50,6 +54,12 @@ class ThreadCommunicator:
                     self.failure = self._failures[self.rank].get()
                 if self.failure is not None:
                     raise tg.distributed.WorkerError(self.failure) from None
+
+
+def _device_of(array: Array) -> Device:
+    device = device_of(array)
+    assert device is not None
+    return device
 
 
 class _Pending:
@@ -69,7 +79,12 @@ def together(size: int, work: Callable[[ThreadCommunicator], T]) -> list[T]:
 
     def run(rank: int) -> T:
         with seeded_draws(0):  # random numbers of this thread alone
-            return work(ThreadCommunicator(rank, size, queues))
+            communicator = ThreadCommunicator(rank, size, queues)
+            try:
+                return work(communicator)
+            except BaseException as error:
+                communicator.fail(repr(error))
+                raise
 
     assert threading.current_thread() is threading.main_thread()
     with ThreadPoolExecutor(size) as pool:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,26 @@ def problem(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", params=["cpu", "strict"])
+def run(problem: str, request: pytest.FixtureRequest) -> Callable[[ThreadCommunicator], str]:
+    """A function that trains on a device and returns the digest."""
+
+    def run(communicator: ThreadCommunicator) -> str:
+        with tg.default_device(request.param):
+            return trained(problem, communicator, STEPS)
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def alone(problem: str) -> str:
+def alone(run: Callable[[ThreadCommunicator], str]) -> str:
     """The digest of a process without other workers."""
-    return together(1, lambda communicator: trained(problem, communicator, STEPS))[0]
+    return together(1, run)[0]
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4, 6])
-def test_threads(problem: str, alone: str, workers: int) -> None:
-    assert together(workers, lambda communicator: trained(problem, communicator, STEPS)) == [alone] * workers
+def test_threads(run: Callable[[ThreadCommunicator], str], alone: str, workers: int) -> None:
+    assert together(workers, run) == [alone] * workers
 
 
 def test_another_number_of_micro_batches_gives_almost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,3 +181,45 @@ def test_alone_without_mpi() -> None:
     assert (tg.distributed.rank(), tg.distributed.size()) == (0, 1)
     group = tg.distributed.init()
     assert tg.distributed.all_reduce(group, tg.ones(2)).tolist() == [1.0, 1.0]
+
+
+class Oddities(tg.nn.Module):
+    """Buffers of all kinds: one that a step replaces, constants without a difference, integers, truth values."""
+
+    def __init__(self) -> None:
+        self.linear = tg.nn.Linear(2, 1)
+        self.register_buffer("replaced", tg.zeros(2))
+        self.register_buffer("constant", tg.tensor([float("inf"), float("nan"), -0.0]))
+        self.register_buffer("large", tg.tensor([2**62 + 1]))
+        self.register_buffer("bytes", tg.tensor([7, 9], dtype="uint8"))
+        self.register_buffer("seen", tg.tensor([False, True]))
+
+    def forward(self, x: tg.Tensor) -> tg.Tensor:
+        if self.training:
+            with tg.no_grad():
+                self.replaced = self.replaced * 0.5 + x.mean(0)
+                self.bytes -= 3
+                self.seen.copy_(tg.tensor([True, False]))
+        return self.linear(x)
+
+
+def test_buffers_of_all_kinds() -> None:
+    def work(communicator: ThreadCommunicator) -> list[bytes]:
+        model = Oddities()
+        trainer = tg.train.Trainer(
+            model,
+            lambda model, batch, carry: (model(batch[0]).mean(), None),
+            tg.optim.SGD(model.parameters(), lr=0.1),
+            communicator=communicator,
+            micro_batches=6,
+            split=tg.data.split_rows,
+        )
+        trainer.fit([(tg.randn(12, 2),)], steps=2)
+        state = model.state_dict()
+        assert state["large"] == [2**62 + 1] and state["bytes"].tolist() == [1, 3]
+        assert state["seen"].tolist() == [True, False]
+        return [array.tobytes() for array in state.values()]
+
+    (alone,) = together(1, work)
+    for workers in (2, 3, 5):
+        assert together(workers, work) == [alone] * workers

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +88,7 @@ class MicroSums:
         sums = [None if k in self._came else self._wide(k, array) for k, array in enumerate(arrays)]
         while self._stack and self._stack[-1][0] == self.tree.left_of(span):
             (first, _), left = self._stack.pop()
-            sums = [_sum(a, b) for a, b in zip(left, sums, strict=True)]
+            sums = [self._sum(k, a, b) for k, (a, b) in enumerate(zip(left, sums, strict=True))]
             span = (first, span[1])
         self._stack.append((span, sums))
 
@@ -97,7 +98,7 @@ class MicroSums:
         span, total, row = (number, number + 1), self._wide(k, array), len(self._stack)
         while row and self._stack[row - 1][0] == self.tree.left_of(span):
             (first, _), left = self._stack[row - 1]
-            total, left[k], row = _sum(left[k], total), None, row - 1
+            total, left[k], row = self._sum(k, left[k], total), None, row - 1
             span = (first, span[1])
         self._came.add(k)
         self._put(k, [*(sums[k] for _, sums in self._stack[:row]), total])
@@ -106,10 +107,7 @@ class MicroSums:
     def totals(self) -> list[Array | None]:
         """The sums over all micro-batches of all workers; None if an array was None in all of them."""
         if not self._buckets:
-            return [
-                None if total is None else total.astype(addend.dtype, copy=False)
-                for addend, total in zip(self.addends, self._stack[0][1], strict=True)
-            ]
+            return [self._narrow(k, total) for k, total in enumerate(self._stack[0][1])]
         came = np.array([k in self._came for k in range(len(self.addends))])
         for k in range(len(self.addends)):
             if not came[k]:
@@ -120,14 +118,16 @@ class MicroSums:
         results = [future.result() for future in self._sums]
         anywhere = np.any(gathered(self.communicator, came), axis=0)
         for bucket, (result, pending) in zip(self._buckets, results, strict=True):
-            pending.wait()
-            bucket.total = result.reshape(-1)
+            with bucket.device.current():
+                pending.wait()
+                bucket.total = result.reshape(-1)
         return [self._total(k) if anywhere[k] else None for k in range(len(self.addends))]
 
-    def _total(self, k: int) -> Array:
+    def _total(self, k: int) -> Array | None:
         addend, (bucket, at) = self.addends[k], self._place[k]
         with addend.device.current():
-            return bucket.total[at : at + addend.size].reshape(addend.shape).astype(addend.dtype, copy=False)
+            total = bucket.total[at : at + addend.size].reshape(addend.shape)
+        return self._narrow(k, total)
 
     def _wide(self, k: int, array: Array | None) -> Array | None:
         """The array in the dtype in which it is summed."""
@@ -136,20 +136,36 @@ class MicroSums:
         with self.addends[k].device.current():
             return array.astype(widened_dtype(self.addends[k].dtype), copy=False)
 
+    def _narrow(self, k: int, total: Array | None) -> Array | None:
+        """The sum in the dtype of what was added."""
+        if total is None:
+            return None
+        with self.addends[k].device.current():
+            return total.astype(self.addends[k].dtype, copy=False)
+
+    def _sum(self, k: int, left: Array | None, right: Array | None) -> Array | None:
+        """The sum of two arrays, of which the first is overwritten; None counts as nothing."""
+        if left is None or right is None:
+            return right if left is None else left
+        with self.addends[k].device.current():
+            left += right
+        return left
+
     def _put(self, k: int, parts: Sequence[Array | None]) -> None:
         """Puts the sums of this worker's spans into their bucket."""
         addend, (bucket, at) = self.addends[k], self._place[k]
         with addend.device.current():
             rows = bucket.rows.reshape(len(parts), -1)[:, at : at + addend.size]
-            for row, part in zip(rows, parts, strict=True):
-                row[...] = NOTHING if part is None else part.reshape(-1)
+            for row, part in enumerate(parts):
+                rows[row] = NOTHING if part is None else part.reshape(-1)
         bucket.missing -= 1
 
     def _send(self) -> None:
         """Lets the thread sum the next buckets, as far as they are complete."""
         while len(self._sums) < len(self._buckets) and not self._buckets[len(self._sums)].missing:
             assert self._thread is not None
-            self._sums.append(self._thread.submit(self._summed, len(self._sums)))
+            surroundings = copy_context()  # such as what NumPy warns of
+            self._sums.append(self._thread.submit(surroundings.run, self._summed, len(self._sums)))
 
     def _summed(self, number: int) -> tuple[Array, Pending]:
         bucket = self._buckets[number]
@@ -195,11 +211,3 @@ class _Bucket:
         with self.device.current():
             self.rows = empty_rows(self.device, spans, self.size, self.dtype, workers)
         self.missing = len(self.places)
-
-
-def _sum(left: Array | None, right: Array | None) -> Array | None:
-    """The sum of two arrays, of which the first is overwritten; None counts as nothing."""
-    if left is None or right is None:
-        return right if left is None else left
-    left += right
-    return left

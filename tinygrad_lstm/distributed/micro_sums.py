@@ -208,6 +208,7 @@ class _Bucket:
 
     def begin(self, spans: int, workers: int) -> None:
         """Begins a step."""
-        with self.device.current():
-            self.rows = empty_rows(self.device, spans, self.size, self.dtype, workers)
+        if self.rows is None:
+            with self.device.current():
+                self.rows = empty_rows(self.device, spans, self.size, self.dtype, workers)
         self.missing = len(self.places)

@@ -81,7 +81,7 @@ def search(
             raise ValueError(f"{made}: holds a run of train; give another --out")
         runs.make()
         with runs.locked():
-            study = Study(made, searched.facts(task), varied, seed, pruning)
+            study = Study(made, searched.facts(task), varied, seed, searched.validations if pruning else 0)
             print(f"{searched.described(task)}: {described(varied)}", flush=True)
             search = Search(searched, study, made, trials)
             stop = search.run(Workers(workers, partial(_task, searched.NAME, searched.arguments, seed), threads))

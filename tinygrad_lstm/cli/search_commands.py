@@ -17,6 +17,7 @@ from ..data.encoded_text import EncodedText
 from ..device import get_device
 from ..estimators import SequenceClassifier, SequenceRegressor
 from ..search import SequenceTask, TextTask
+from ..search.text_trials import VALIDATIONS
 from ..train import TrainingOptions
 from ..train.folder import RunFolder
 from ..train.options import with_only_limits
@@ -73,6 +74,11 @@ class Searched(ABC):
     @abstractmethod
     def _check_fixed(self) -> None:
         """Raises ValueError if an option of all trials is invalid."""
+
+    @property
+    @abstractmethod
+    def validations(self) -> int:
+        """The number of validations of a whole trial, about."""
 
     @abstractmethod
     def task(self) -> TextTask | SequenceTask:
@@ -188,6 +194,10 @@ class SearchedTrain(Searched):
         with option_named():
             self.options = TrainingOptions(**with_only_limits(set_))
 
+    @property
+    def validations(self) -> int:
+        return VALIDATIONS
+
     def task(self) -> TextTask:
         sources = data_sources(self.given["data"] or [])
         text, self._read = text_of_sources(sources, self.given["encoding"])
@@ -252,6 +262,10 @@ class SearchedFit(Searched):
         self.estimator.check_parameters()
         get_device(given["device"])
         path_option("DATA", given["data"])
+
+    @property
+    def validations(self) -> int:
+        return int(self.estimator.epochs)
 
     def task(self) -> SequenceTask:
         given, path = self.given, Path(self.given["data"])

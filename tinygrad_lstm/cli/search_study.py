@@ -1,6 +1,7 @@
 """The trials of a search, which Optuna proposes and keeps in a file of the search's folder."""
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ JOURNAL = "journal.log"
 STUDY = "search"
 """The study's name in it."""
 
-WARMUP = 3
-"""The number of the first validation after which a trial may be pruned."""
+WARMUP = 1 / 4
+"""The part of a trial that is never pruned: early losses say little."""
 
 
 def check_optuna() -> None:
@@ -76,19 +77,20 @@ class Study:
         facts: what is searched, by names that users know.
         space: the options that vary.
         seed: the seed of the proposals.
-        pruning: whether trials are pruned.
+        validations: the number of validations of a trial that is not pruned; 0 prunes none.
 
     Raises:
         ValueError: the folder has a different search, or its file is damaged.
         OSError: the file cannot be read or written.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], space: Space, seed: int, pruning: bool) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any], space: Space, seed: int, validations: int) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        make = optuna.pruners
         self._optuna, self.space, self._seed = optuna, space, seed
         self.path = folder / JOURNAL
         is_new = not self.path.exists()
@@ -97,16 +99,16 @@ class Study:
         try:
             backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
             self._storage = JournalStorage(backend)
-            pruner = optuna.pruners.MedianPruner(n_warmup_steps=WARMUP) if pruning else optuna.pruners.NopPruner()
+            pruner = make.MedianPruner(n_warmup_steps=math.ceil(WARMUP * validations)) if validations else None
             self._study = optuna.create_study(
-                storage=self._storage, study_name=STUDY, pruner=pruner, load_if_exists=True
+                storage=self._storage, study_name=STUDY, pruner=pruner or make.NopPruner(), load_if_exists=True
             )
             earlier = self._study.user_attrs.get("facts")
         except OSError:
             raise
         except Exception as error:  # Optuna's errors for a damaged file are of many kinds
             raise ValueError(f"{self.path}: not the file of a search, or damaged ({error})") from error
-        facts = json.loads(json.dumps({**facts, "--seed": seed, "--pruning": pruning, **_facts_of(space)}))
+        facts = json.loads(json.dumps({**facts, "--seed": seed, "--pruning": validations > 0, **_facts_of(space)}))
         if is_new or earlier is None:
             self._study.set_user_attr("facts", facts)
         elif earlier != facts:

@@ -345,6 +345,12 @@ def without(*columns: int) -> list[Row]:
             "every sequence has one row; if each row is a sequence, leave out --id and --time",
         ),
         (["id", "t", "y"], without(2, 3), [], "there are no columns of features"),
+        (
+            HEAD,
+            [[*row[:3], 1.7e9 + n / 100, row[4]] for n, row in enumerate(GOOD)],
+            [],
+            "the column 'right' varies by only 0.393 around 1.7e+09, which float32 would round away; subtract",
+        ),
     ],
 )
 def test_faults_are_named_before_a_training(

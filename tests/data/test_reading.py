@@ -205,6 +205,17 @@ def test_faults_of_columns(columns: dict[str, Any], message: str) -> None:
         read_sequences(columns, id="id")
 
 
+def test_a_feature_that_float32_would_round_away_is_float64(tmp_path: Path) -> None:
+    seconds = np.array([1.7e9, 1.7e9 + 1, 1.7e9 + 2])
+    np.savez(tmp_path / "a.npz", first=np.column_stack([seconds, [1.0, 2, 3]]))
+    for read in (
+        read_sequences({"id": [1, 1, 1], "t": seconds, "x": [1.0, 2, 3]}, id="id"),
+        read_sequences(tmp_path / "a.npz"),
+    ):
+        assert read.sequences[0].dtype == np.float64 and read.sequences[0].T.tolist() == [seconds.tolist(), [1, 2, 3]]
+    check(read_sequences({"id": [1, 1], "t": [1.7e9, 1.7e9 + 1024]}, id="id"), [[[1.7e9], [1.7e9 + 1024]]], None)
+
+
 def test_dates_are_times_only() -> None:
     dates = pandas.DataFrame({"id": [1, 1], "x": [1.0, 2.0], "day": pandas.to_datetime(["2024-01-31", "2024-02-01"])})
     check(read_sequences(dates, id="id", time="day"), [[[1], [2]]], None)

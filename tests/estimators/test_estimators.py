@@ -356,6 +356,23 @@ def test_invalid_data_after_training_is_named() -> None:
     assert (classifier.predict_proba(X) == before).all()
 
 
+def test_a_feature_that_float32_would_round_away_is_named() -> None:
+    X, y = recordings()
+    seconds = [np.column_stack([x, 1.7e9 + np.arange(len(x))]) for x in X]
+    for learn in (SequenceClassifier.fit, SequenceClassifier.partial_fit):
+        with pytest.raises(ValueError, match=r"fit: feature 2 of X varies by only .* around 1\.7e\+09, .*; subtract a"):
+            learn(SequenceClassifier(**QUICK), seconds, y)
+    with pytest.raises(ValueError, match=r"fit: X varies by only 1 around 1e\+09, .* float32"):
+        SequenceClassifier(**QUICK).fit(np.array([[10**9, 10**9 + 2]] * 4), [0, 1, 0, 1])
+    # Days are kept; and numbers that only the rounding of float64 tells apart are one number.
+    kept = [
+        np.column_stack([x, 1.7e9 + 86400.0 * np.arange(len(x)), np.tile([0.3, 0.1 + 0.2], len(x))[: len(x)]])
+        for x in X
+    ]
+    classifier = SequenceClassifier(**QUICK).fit(kept, y)
+    classifier.predict([np.column_stack([X[0], 1.7e9 + np.arange(len(X[0])), X[0][:, 0]])])
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -13,7 +13,8 @@ from tinygrad_lstm.backends.dtypes import is_real, is_string
 from ..data import LabelledSequences
 from ..data.labelled import Roles
 from ..data.reading import is_table, read_roles
-from ..io.errors import shown
+from ..data.rounding import check_variation
+from ..io.errors import naming_file, shown
 
 __all__ = [
     "DataFile",
@@ -106,7 +107,7 @@ def roles_to_predict(path: Path, about: Mapping[str, Any], text_targets: bool) -
 
 
 def check_features(data: LabelledSequences, path: Path, is_long: bool) -> None:
-    """Raises ValueError if nothing can be learnt from a feature, or from the order of steps."""
+    """Raises ValueError if nothing can be learnt from a feature, also in float32, or from the order of steps."""
     if len(data) < 2:
         raise ValueError(f"{path}: it has 1 sequence; expected several, told apart by --id")
     if is_long and all(len(each) == 1 for each in data.sequences):
@@ -122,6 +123,11 @@ def check_features(data: LabelledSequences, path: Path, is_long: bool) -> None:
         raise ValueError(
             f"{path}: {what} {lowest[column]:g} in all rows, so nothing can be learnt from it; leave it out"
             + (f" with --drop {data.features[column]}" if is_long else "")
+        )
+    with naming_file(path):
+        check_variation(
+            data.sequences,
+            lambda column: f"the column {shown(data.features[column])}" if is_long else f"the {data.features[column]}",
         )
 
 

@@ -14,7 +14,8 @@ from tinygrad_lstm.backends.dtypes import is_real, is_time
 from ..io.errors import ContentError, shown
 from ..io.tables import INTEGER
 from ..printable import printable
-from .checking import Place, check_finite, narrowed
+from .checking import Place, check_finite
+from .rounding import narrowed_if_kept
 
 __all__ = ["LabelledSequences", "Roles", "sequences_of_table"]
 
@@ -31,7 +32,7 @@ class LabelledSequences:
     """Sequences, with a target for each."""
 
     sequences: list[HostArray]
-    """Arrays (T_b, F), float32, of at least one step each."""
+    """Arrays (T_b, F) of at least one step each: float32, or float64 if that would round away a feature's variation."""
     targets: HostArray | None
     """The target of each sequence, (N,): integers, floats or strings; None if there are none."""
     features: list[str]
@@ -194,7 +195,7 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, HostArray]:
 
 
 def _numbers(given: HostArray, name: str, row_name: RowName, advice: str) -> HostArray:
-    """A column as float32, with NaN for what is missing."""
+    """A column of floats, with NaN for what is missing."""
     _check_no_dates(given, name, advice)
     if is_real(given.dtype):
         wide = given.astype(np.float64)
@@ -207,7 +208,7 @@ def _numbers(given: HostArray, name: str, row_name: RowName, advice: str) -> Hos
                 raise ContentError(
                     f"{row_name(row)}, column {shown(name)}: expected a number, got {shown(str(value))}{advice}"
                 ) from error
-    return narrowed(wide)
+    return narrowed_if_kept(wide[:, None])[:, 0]
 
 
 def _check_no_dates(given: HostArray, name: str, advice: str) -> None:

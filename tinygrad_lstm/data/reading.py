@@ -16,8 +16,9 @@ from ..io.errors import ContentError, naming_file, shown
 from ..io.npz_file import read_npy, read_npz
 from ..io.tables import parse_table
 from ..io.wav import read_wav
-from .checking import check_finite, check_shapes, in_sequences, narrowed
+from .checking import check_finite, check_shapes, in_sequences
 from .labelled import LabelledSequences, Roles, sequences_of_table
+from .rounding import narrowed_if_kept
 
 __all__ = ["is_table", "read_roles", "read_sequences"]
 
@@ -210,10 +211,10 @@ def _cut(name: str, array: HostArray, lengths: HostArray | None) -> list[HostArr
 
 
 def _steps(name: str, array: HostArray) -> HostArray:
-    """A sequence (T, F) of float32, from (T, F) or (T,)."""
+    """A sequence (T, F) of floats, from (T, F) or (T,)."""
     if not is_real(array.dtype) or array.ndim not in (1, 2):
         raise ContentError(f"{name} has shape {array.shape} of {array.dtype}; expected numbers, (T, F) or (T,)")
-    return narrowed(array if array.ndim == 2 else array[:, None])
+    return narrowed_if_kept(array if array.ndim == 2 else array[:, None])
 
 
 def _of_folder(folder: Path) -> LabelledSequences:

@@ -153,7 +153,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         """
         caller = f"{type(self).__name__}.fit"
         self.check_parameters()
-        sequences, columns = sequences_of(caller, X)
+        sequences, columns = sequences_of(caller, X, learns=True)
         lesson = self._learn(caller, y, len(sequences))
         groups = None if groups is None else groups_of(caller, groups, len(sequences))
         rng = generator_of(caller, self.random_state)
@@ -187,7 +187,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
         caller = f"{type(self).__name__}.partial_fit"
         self.check_parameters()
         goes_on = self._is_fitted()
-        sequences, columns = self._read(caller, X) if goes_on else sequences_of(caller, X)
+        sequences, columns = self._read(caller, X) if goes_on else sequences_of(caller, X, learns=True)
         # Further calls with one seed have different orders.
         seed = seed_from(generator_of(caller, self.random_state))
         rng = np.random.default_rng([seed, self.n_iter_ if goes_on else 0])
@@ -285,7 +285,7 @@ class SequenceEstimator(HasParameters, SequenceParameters, ABC):
             ValueError: they have a different number of features; or X is a table with a different number of columns
                 than the first one.
         """
-        sequences, columns = sequences_of(caller, X)
+        sequences, columns = sequences_of(caller, X, learns=False)
         found, expected = sequences[0].shape[1], self.model_.network.input_size
         if columns is not None and self._columns is not None:
             found, expected = columns, self._columns

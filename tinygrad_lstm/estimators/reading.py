@@ -12,6 +12,7 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_string, is_time
 
 from ..data.checking import check_finite, check_shapes, in_sequences, narrowed
+from ..data.rounding import check_variation
 from ..io.errors import naming_file
 from ..printable import printable
 from .scikit_learn import conversion_warning
@@ -19,18 +20,20 @@ from .scikit_learn import conversion_warning
 __all__ = ["groups_of", "labels_of", "listed", "numbers_of", "sequences_of"]
 
 
-def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
+def sequences_of(caller: str, X: Any, learns: bool) -> tuple[list[HostArray], int | None]:
     """The sequences in X, and the number of columns if X is a table, (N, T), whose rows are sequences of one feature.
 
     Args:
         X: a list of arrays (T_b, F) or (T_b,), an array (N, T, F), or a table (N, T).
+        learns: whether a network is to learn from them, which needs features that vary, also in float32.
 
     Returns:
         Arrays (T_b, F) of float32.
 
     Raises:
         TypeError: X is sparse, or holds objects that are not numbers.
-        ValueError: there is no sequence; one is empty, has a different number of features, or holds NaN or infinity.
+        ValueError: there is no sequence; one is empty, has a different number of features, or holds NaN or infinity; or
+            float32 would round away the variation of a feature.
     """
     if hasattr(X, "toarray"):
         raise TypeError(f"{caller}: X is sparse; expected sequences, such as those of X.toarray()")
@@ -47,6 +50,9 @@ def sequences_of(caller: str, X: Any) -> tuple[list[HostArray], int | None]:
         check_shapes(sequences, "row {} of X".format)
         for row, sequence in enumerate(sequences):
             check_finite(sequence, partial(_place_in_table, row) if is_table else in_sequences(f"row {row} of X"))
+        if learns:
+            wide = (array[:, None] if array.ndim == 1 else array for array in arrays)
+            check_variation(wide, (lambda _: "X") if is_table else "feature {} of X".format)
     return sequences, columns
 
 

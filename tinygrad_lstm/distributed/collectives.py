@@ -1,7 +1,7 @@
 """What all workers do together, made of exchanges."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,9 @@ from .communicator import Communicator, Pending
 from .trees import SumTree
 
 __all__ = ["all_gather", "all_reduce", "barrier", "broadcast_parameters"]
+
+BUCKET = 4 << 20
+"""Bytes of the arrays that are sent together."""
 
 
 class HasState(Protocol):
@@ -46,6 +49,17 @@ def all_gather(communicator: Communicator, data: bytes) -> list[bytes]:
     return [data if rank == communicator.rank else received[rank].tobytes() for rank in range(communicator.size)]
 
 
+def gather(communicator: Communicator, data: bytes, root: int = 0) -> list[bytes] | None:
+    """The bytes of each worker, by rank, on one of them; None on the others."""
+    sizes = gathered(communicator, np.array([len(data)]))
+    if communicator.rank != root:
+        communicator.exchange({root: np.frombuffer(data, np.uint8)}, {}).wait()
+        return None
+    received = {rank: np.empty(int(sizes[rank, 0]), np.uint8) for rank in others(communicator)}
+    communicator.exchange({}, received).wait()
+    return [data if rank == root else received[rank].tobytes() for rank in range(communicator.size)]
+
+
 def barrier(communicator: Communicator) -> None:
     """Waits until all workers have come here."""
     gathered(communicator, np.zeros(1, np.uint8))
@@ -76,6 +90,65 @@ def broadcast(communicator: Communicator, array: Array, root: int = 0) -> None:
         communicator.exchange(dict.fromkeys(others(communicator), array), {}).wait()
     else:
         communicator.exchange({}, {root: array}).wait()
+
+
+def spread(communicator: Communicator, arrays: Iterable[tuple[Array, Device, int]], bucket: int = BUCKET) -> None:
+    """Copies each of some arrays from the worker that owns it into those of the others, in buckets.
+
+    Args:
+        communicator: the workers.
+        arrays: arrays, their devices and their owners; of the same shapes, dtypes and owners on all workers.
+        bucket: the least number of bytes that are sent together.
+    """
+    alike: dict[tuple[Device, Any], list[tuple[Array, int]]] = {}
+    for array, device, owner in arrays:
+        alike.setdefault((device, array.dtype), []).append((array, owner))
+    begun: Callable[[], None] | None = None
+    for (device, _), owned in alike.items():
+        for together in _cut(owned, bucket):
+            before, begun = begun, _begin_spread(communicator, together, device)
+            if before is not None:
+                before()
+    if begun is not None:
+        begun()
+
+
+def _cut(owned: list[tuple[Array, int]], bucket: int) -> Iterator[list[tuple[Array, int]]]:
+    together: list[tuple[Array, int]] = []
+    size = 0
+    for array, owner in owned:
+        together.append((array, owner))
+        size += array.nbytes
+        if size >= bucket:
+            yield together
+            together, size = [], 0
+    if together:
+        yield together
+
+
+def _begin_spread(communicator: Communicator, owned: list[tuple[Array, int]], device: Device) -> Callable[[], None]:
+    """Begins to copy arrays of one dtype. The function that is returned waits for them."""
+    of_owner = {rank: [array for array, owner in owned if owner == rank] for rank in range(communicator.size)}
+    xp, mine, rest = device.xp, of_owner[communicator.rank], others(communicator)
+    with device.current():
+        flat = xp.concatenate([array.reshape(-1) for array in mine]) if mine else None
+        received = {
+            rank: xp.empty(sum(array.size for array in of_owner[rank]), owned[0][0].dtype)
+            for rank in rest
+            if of_owner[rank]
+        }
+        pending = communicator.exchange(dict.fromkeys(rest, flat) if mine else {}, received)
+
+    def finish() -> None:
+        with device.current():
+            pending.wait()
+            for rank, came in received.items():
+                at = 0
+                for array in of_owner[rank]:
+                    array[...] = came[at : at + array.size].reshape(array.shape)
+                    at += array.size
+
+    return finish
 
 
 def broadcast_parameters(model: HasState, communicator: Communicator, root: int = 0) -> None:

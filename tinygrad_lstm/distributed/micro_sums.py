@@ -12,14 +12,11 @@ from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
 from ..device import Device
-from .collectives import begin_sum, empty_rows, gathered
+from .collectives import BUCKET, begin_sum, empty_rows, gathered
 from .communicator import Communicator, Pending
 from .trees import Span, SumTree
 
 __all__ = ["Addend", "MicroSums"]
-
-BUCKET = 4 << 20
-"""Bytes of the arrays that are sent together."""
 
 
 @dataclass(frozen=True)

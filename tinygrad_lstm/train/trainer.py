@@ -12,6 +12,7 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..distributed.communicator import Communicator, LocalCommunicator
+from ..distributed.shards import OptimizerShards
 from ..optim import Optimizer, clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
@@ -60,6 +61,8 @@ class Trainer(Generic[M]):
         micro_batches: the number of parts into which each batch is cut; each worker computes some of them. The run
             depends on this number, but not on the number of workers. Each part has random numbers and a `carry` of its
             own; batch normalization normalizes each part.
+        shard_optimizer: whether the optimizer's state is spread over the workers, which then need less memory. The
+            weights are the same. This is also known as ZeRO, stage 1.
         split: a function of a batch and a number, which cuts the batch into that many parts; None for those that there
             is nothing left for. By default the batch's method `split`.
 
@@ -93,6 +96,7 @@ class Trainer(Generic[M]):
         communicator: Communicator | None = None,
         micro_batches: int = 1,
         split: Split | None = None,
+        shard_optimizer: bool = False,
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"Trainer: expected accumulate to be at least 1, got {accumulate}")
@@ -115,7 +119,9 @@ class Trainer(Generic[M]):
         self.accumulate = accumulate
         self.averaged = None if average is None else AveragedModel(cast(Any, model), avg_fn=get_ema_avg_fn(average))
         self.about = dict(about or {})
-        self._group = Workers(LocalCommunicator() if communicator is None else communicator)
+        alone = LocalCommunicator()
+        self._group = Workers(communicator or alone)
+        self._shards = OptimizerShards(optimizer, communicator or alone if shard_optimizer else alone)
         self._parts = MicroBatches(micro_batches, communicator, split)
         self._files = RunFiles(self.folder, self.is_first)
         self.step = 0
@@ -296,7 +302,7 @@ class Trainer(Generic[M]):
         losses, carry = self._parts.gradients(self.model, self.loss, group, self._carry, self._parameters())
         if self.clip is not None:
             clip_grad_norm_(self.model.parameters(), self.clip)
-        self.optimizer.step()
+        self._shards.step()
         if isinstance(self.schedule, LRScheduler):
             self.schedule.step()
         # Only now, so that after an error in the step a checkpoint would be consistent.
@@ -433,7 +439,7 @@ class Trainer(Generic[M]):
             random_state=random_state(),
             weights=dict(self.model.state_dict()),
             average={} if self.averaged is None else dict(self.averaged.state_dict()),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=self._shards.state_dict(),
             schedule={} if self.schedule is None else {type(self.schedule).__name__: self.schedule.state_dict()},
             micro_batches=self._parts.number,
             carry=self._parts.all_carried(self._carry),
@@ -460,7 +466,7 @@ class Trainer(Generic[M]):
                 raise ValueError(f"the run and the trainer differ in whether they have {what}")
         states = [
             (self.model, checkpoint.weights),
-            (self.optimizer, checkpoint.optimizer),
+            (self.optimizer, self._shards.part_of(checkpoint.optimizer)),
             *([] if self.schedule is None else [(self.schedule, state) for state in checkpoint.schedule.values()]),
             *([] if self.averaged is None else [(self.averaged, checkpoint.average)]),
             *[(callback, state) for callback, (_, state) in zip(stateful, checkpoint.callbacks, strict=True)],

@@ -101,7 +101,7 @@ def _described(run: Any) -> dict[str, str]:
         "micro-batches": str(run._parts.number),
         "clip, accumulate and average": repr(settings),
         "optimizer": f"{type(run.optimizer).__name__} {optimizer['param_groups']}",
-        "optimizer's state": _digest(optimizer["state"]),
+        "optimizer's state": "spread over workers" if run._shards.are_spread else _digest(optimizer["state"]),
         "schedule": repr(schedule),
         **{name: _shown(value) for name, value in run.about.items()},
     }

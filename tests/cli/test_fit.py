@@ -386,11 +386,12 @@ def test_faults_of_options(fitted: tuple[Path, str], tmp_path: Path) -> None:
     def fault(*options: object) -> str:
         return fail_here("fit", "classify", table, *LONG, *options, cwd=tmp_path)
 
-    assert fault("--hidden", 0) == "SequenceClassifier: expected hidden_size to be at least 1, got 0"
+    assert fault("--hidden", 0) == "--hidden: expected at least 1, got 0"
+    assert fault("--lr", 0) == "--lr: expected above 0 and finite, got 0.0"
     assert fault("--test", 1.5) == "--test: expected a share from 0 to below 1, or a file, got 1.5"
     assert fault("--test", "none.csv") == "none.csv: No such file or directory"
     assert fault("--seed", -1) == "--seed: expected at least 0, got -1"
-    assert fault("--cell", "lstmm").startswith("SequenceClassifier: ")
+    assert fault("--cell", "lstmm").startswith("--cell: expected a cell of the atlas, such as lstm")
     assert fault("--resume") == "--resume: expected --out with it, got none"
     assert fault("--resume", "--out", "new") == "new: there is no fit to resume; leave out --resume"
     assert fault("--out", fitted[0] / "out").endswith("holds a fit; --resume continues it, or give another --out")

@@ -64,6 +64,20 @@ def test_it_draws_the_losses_and_leads_to_pages_of_predictions(folder: Path) -> 
     assert "Wrong predictions: 0: s" in (folder / "wrong.html").read_text(encoding="utf-8")
 
 
+def test_pages_of_an_earlier_test_are_removed(folder: Path, tmp_path: Path) -> None:
+    table = folder.parent / "train.csv"
+    command = ["fit", "classify", table, *LONG, *QUICK, "--out", tmp_path / "out"]
+    succeed_here(*command, "--test", table)
+    results = [line.split(",") for line in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1:]]
+    right = {name for name, true, predicted, *_ in results if true == predicted}
+    assert len(right) < len(results) and (tmp_path / "out" / "wrong.html").exists()
+    head, *lines = table.read_text().splitlines(keepends=True)
+    easy = tmp_path / "easy.csv"
+    easy.write_text(head + "".join(line for line in lines if line.partition(",")[0] in right))
+    succeed_here(*command, "--test", easy, "--resume")
+    assert not (tmp_path / "out" / "wrong.html").exists() and (tmp_path / "out" / "right.html").exists()
+
+
 def test_numbers_are_points_and_best_and_worst(tmp_path: Path) -> None:
     wide_table(tmp_path / "wide.csv", 40)
     succeed_here("fit", "regress", "wide.csv", "--target", "y", *QUICK, "--out", "out", cwd=tmp_path)

@@ -174,7 +174,7 @@ def test_several_processes_search_a_fit(searched: tuple[Path, str]) -> None:
         (["train", "--hidden", 0], "--hidden: expected at least 1, got 0"),
         (["train", "--data", "none.txt"], ".*none.txt: No such file or directory"),
         ([*FIT, "--validation", 0], "--validation: expected above 0, since trials are compared by it, got 0"),
-        ([*FIT, "--lr", -1], "SequenceClassifier: expected lr to be above 0 and finite, got -1.0"),
+        ([*FIT, "--lr", -1], "--lr: expected above 0 and finite, got -1.0"),
         (
             ["--out", "out", *TRAIN, "--space", "lr=1,2"],
             r"out: holds a different search: --space lr 0.001:0.1:log, not .*",

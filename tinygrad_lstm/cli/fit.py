@@ -10,8 +10,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from tinygrad_lstm.models.atlas import known_cell
+
 from ..device import get_device
 from ..estimators import SequenceClassifier, SequenceRegressor
+from ..estimators.parameters import ParameterError
 from ..train.folder import RunFolder
 from .fit_parts import Parts, parts_of
 from .fit_progress import STAGES, following
@@ -21,8 +24,10 @@ from .labelled import DataFile, roles_to_fit
 from .predictions import MODEL
 from .shared import Device, Threads, new_folder, path_option, program, require, use_threads, with_threads
 
-__all__ = ["fit"]
+__all__ = ["check_options", "fit"]
 
+OPTIONS = {"hidden_size": "hidden", "num_layers": "layers", "batch_size": "batch"}
+"""The options of parameters that have different names."""
 FIT_OUT = Path("runs/fit")
 """The folder of the first fit without --out; the next ones are fit-2, fit-3, ..."""
 
@@ -118,7 +123,7 @@ def fit(
         random_state=seed,
     )
     require("--seed", seed >= 0, "at least 0", seed)
-    estimator.check_parameters()
+    check_options(estimator)
     use_threads(threads)
     place = str(get_device(device))
     folder = None if out is None else _checked_folder(path_option("--out", out), resume)
@@ -140,6 +145,17 @@ def fit(
     for line in write_results(estimator, parts, f"trained {model}", made):
         print(line)
     print(f"predict with: {shlex.join([*program(), 'predict', str(made), f'new{path.suffix}'])}")
+
+
+def check_options(estimator: SequenceClassifier | SequenceRegressor) -> None:
+    """Raises ValueError that names the option if a parameter of an estimator is invalid."""
+    known_cell("--cell", estimator.cell)
+    try:
+        estimator.check_parameters()
+    except ParameterError as error:
+        raise ValueError(
+            f"--{OPTIONS.get(error.name, error.name)}: expected {error.expected}, got {error.given}"
+        ) from error
 
 
 def _checked_folder(folder: Path, resume: bool) -> Path:

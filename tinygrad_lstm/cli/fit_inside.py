@@ -10,12 +10,18 @@ from ..estimators import SequenceClassifier, SequenceRegressor
 from ..estimators.evaluation import ClassScores, NumberScores
 from ..inspect import PageTooLargeError, page
 
-__all__ = ["write_inside"]
+__all__ = ["pages_inside", "write_inside"]
 
 SHOWN = 4
 """The largest number of sequences on a page."""
 NUMBERS = 25_000_000
 """The largest number of states of a page's trace, which has a few arrays of so many numbers."""
+
+
+def pages_inside(estimator: SequenceClassifier | SequenceRegressor, folder: Path) -> list[Path]:
+    """The pages that `write_inside` may write."""
+    names = ("right", "wrong") if isinstance(estimator, SequenceClassifier) else ("best", "worst")
+    return [folder / f"{name}.html" for name in names]
 
 
 def write_inside(

@@ -8,7 +8,7 @@ from ..data import LabelledSequences
 from ..estimators import SequenceClassifier, SequenceRegressor
 from ..estimators.evaluation import ClassScores, NumberScores, class_scores, number_scores
 from ..inspect.tables import aligned
-from .fit_inside import write_inside
+from .fit_inside import pages_inside, write_inside
 from .fit_page import Facts, write_page
 from .fit_parts import Parts
 from .predictions import MODEL, confusion_lines, prediction_rows, write_rows
@@ -24,7 +24,9 @@ def write_results(
     Args:
         model: the model and its training, in words.
     """
-    page, written = folder / "page.html", [folder / MODEL]
+    page, table, written = folder / "page.html", folder / "predictions.csv", [folder / MODEL]
+    for earlier in (table, *pages_inside(estimator, folder)):
+        earlier.unlink(missing_ok=True)  # of a fit that was resumed with a different test
     facts = Facts(
         title=f"What a network has learnt from {parts.path.name}",
         described=parts.described,
@@ -40,7 +42,6 @@ def write_results(
         scores = _scores(estimator, parts, parts.test)
         yield f"\non the {len(parts.test):,} sequences of the test, which were not trained on:\n"
         yield from _lines(scores)
-        table = folder / "predictions.csv"
         write_rows(table, prediction_rows(estimator, parts.test.sequences, parts.test.names, parts.test_targets))
         inside = write_inside(estimator, parts.test, scores, folder)
         write_page(page, scores, replace(facts, names=parts.test.names, inside=inside))

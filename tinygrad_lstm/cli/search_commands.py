@@ -21,7 +21,7 @@ from ..search.text_trials import VALIDATIONS
 from ..train import TrainingOptions
 from ..train.folder import RunFolder
 from ..train.options import with_only_limits
-from .fit import fit
+from .fit import check_options, fit
 from .fit_parts import parts_of
 from .labelled import roles_to_fit
 from .search_space import Choice, Range, Space, space_of
@@ -259,7 +259,7 @@ class SearchedFit(Searched):
         require("--validation", given["validation"] != 0, "above 0, since trials are compared by it", 0)
         make = SequenceClassifier if given["task"] == "classify" else SequenceRegressor
         self.estimator = make(**self.options_of({name: given[name] for name in (*self.KINDS, *self.FIXED)}))
-        self.estimator.check_parameters()
+        check_options(self.estimator)
         get_device(given["device"])
         path_option("DATA", given["data"])
 

@@ -11,7 +11,7 @@ from tinygrad_lstm.models.atlas import known_cell
 
 from ..arguments import integer
 
-__all__ = ["NETWORK", "HasParameters", "SequenceParameters", "check_values"]
+__all__ = ["NETWORK", "HasParameters", "ParameterError", "SequenceParameters", "check_values"]
 
 NETWORK = ("cell", "hidden_size", "num_layers", "bidirectional", "dropout", "standardize")
 """The parameters that decide what the network is, and so what its file contains."""
@@ -98,6 +98,21 @@ class HasParameters:
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
+class ParameterError(ValueError):
+    """A parameter whose value is out of its range.
+
+    Args:
+        caller: whose parameter it is.
+        name: its name.
+        expected: the values that are expected, in words.
+        given: its value.
+    """
+
+    def __init__(self, caller: str, name: str, expected: str, given: Any) -> None:
+        super().__init__(f"{caller}: expected {name} to be {expected}, got {given}")
+        self.name, self.expected, self.given = name, expected, given
+
+
 def check_values(caller: str, parameters: Mapping[str, Any]) -> None:
     """Checks the parameters of an estimator.
 
@@ -110,7 +125,7 @@ def check_values(caller: str, parameters: Mapping[str, Any]) -> None:
     for name in ("hidden_size", "num_layers", "batch_size", "epochs", "patience"):
         value = integer(caller, name, parameters[name])
         if value < 1:
-            raise ValueError(f"{caller}: expected {name} to be at least 1, got {value}")
+            raise ParameterError(caller, name, "at least 1", value)
     for name in ("bidirectional", "standardize"):
         if not isinstance(parameters[name], bool | np.bool_):
             raise TypeError(f"{caller}: expected {name} to be True or False, got {parameters[name]!r:.100}")
@@ -120,8 +135,8 @@ def check_values(caller: str, parameters: Mapping[str, Any]) -> None:
         if not isinstance(number, Real):
             raise TypeError(f"{caller}: expected {name} to be a number, got {number!r:.100}")
     if not 0 < numbers["lr"] < np.inf:
-        raise ValueError(f"{caller}: expected lr to be above 0 and finite, got {numbers['lr']}")
+        raise ParameterError(caller, "lr", "above 0 and finite", numbers["lr"])
     if not 0 <= numbers["dropout"] < 1:
-        raise ValueError(f"{caller}: expected dropout to be from 0 to below 1, got {numbers['dropout']}")
+        raise ParameterError(caller, "dropout", "from 0 to below 1", numbers["dropout"])
     if not 0 <= validation < 1:
-        raise ValueError(f"{caller}: expected validation to be a fraction below 1, or 0 for none, got {validation}")
+        raise ParameterError(caller, "validation", "a fraction below 1, or 0 for none", validation)

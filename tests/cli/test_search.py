@@ -65,6 +65,7 @@ def test_each_trial_is_a_run_that_other_commands_take(searched: tuple[Path, str]
     folder, _ = searched
     for number in range(7):
         assert (folder / "out" / f"trial-{number}" / "last.safetensors").exists()
+    assert (folder / "out" / "search.png").read_bytes().startswith(b"\x89PNG")
     trial = folder / "out" / "trial-0"
     best = trial / "best.safetensors"
     assert len(succeed_here("sample", best, "--prompt", "the ", "--length", 9)) >= 9

@@ -1,7 +1,8 @@
 """What a search has found, for the terminal and in files."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ SHOWN = 10
 """The largest number of trials in the table on the terminal."""
 PANELS = 3
 """Panels in a row of the picture."""
+FAR = 20
+"""The losses have a logarithmic axis if the highest is so many times the lowest."""
 
 
 def best_of(records: Sequence[Record]) -> Record:
@@ -96,9 +99,9 @@ def _draw(records: Sequence[Record], space: Space, path: Path) -> None:
     panels = figure.subplots(rows, PANELS, squeeze=False).ravel()
     for each in drawn:
         numbers = sorted(each.losses)
-        curve = [each.losses[number] for number in numbers]
+        lowest = list(accumulate((each.losses[number] for number in numbers), min))
         colour, width = _look(each, best)
-        panels[0].plot(numbers, curve, marker=".", color=colour, linewidth=width, zorder=2 + (each is best))
+        panels[0].plot(numbers, lowest, marker=".", color=colour, linewidth=width, zorder=2 + (each is best))
     panels[0].set_xlabel("validation")
     for ax, (name, values) in zip(panels[1:], space.items(), strict=False):
         _draw_option(ax, name, values, drawn, best)
@@ -106,23 +109,27 @@ def _draw(records: Sequence[Record], space: Space, path: Path) -> None:
     top = losses[0] + 3 * (losses[3 * len(losses) // 4] - losses[0])
     for k, ax in enumerate(panels):
         ax.set_visible(k < number)
-        ax.set_ylabel("validation loss" if k % PANELS == 0 else "")
-        if top < losses[-1]:  # a few very bad trials would hide the differences of all others
+        ax.set_ylabel("lowest validation loss" if k % PANELS == 0 else "")
+        if losses[-1] > FAR * losses[0] > 0:
+            ax.set_yscale("log")
+        elif top < losses[-1]:  # a few very bad trials would hide the differences of all others
             ax.set_ylim(losses[0] - 0.05 * (top - losses[0]), top)
     write_figure(path, figure, dpi=120)
 
 
 def _draw_option(ax: Any, name: str, values: Choice | Range, records: Sequence[Record], best: Record) -> None:
-    places: Mapping[str, int] = {}
+    """Draws the lowest loss of each trial over its value of an option."""
     if isinstance(values, Choice):
-        texts = [value_text(value) for value in values.values]
-        places = {text: place for place, text in enumerate(texts)}
-        ax.set_xticks(range(len(texts)), texts)
+        ax.set_xticks(range(len(values.values)), [value_text(value) for value in values.values])
+        ax.margins(x=0.2)
     elif values.log:
         ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter("")
+        ax.set_xticks(values.values, [f"{end:g}" for end in values.values])
+        ax.set_xlim(values.low / 1.1, values.high * 1.1)
     for each in records:
         value = each.values[name]
-        place = places[value_text(value)] if places else value
+        place = values.values.index(value) if isinstance(values, Choice) else value
         shape = "o" if each.outcome == "finished" else "x"
         ax.plot(place, each.loss, shape, color=_look(each, best)[0], zorder=2 + (each is best))
     ax.set_xlabel(name.replace("_", "-"))

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 from emulated_backend import EMULATED
+from fake_cupy import replacing_cupy
 from kernels_on_host import COMPILER, WITHOUT
 from strict_backend import STRICT
 
@@ -59,6 +61,13 @@ def compiled(kernels: bool) -> Iterator[bool]:
     """Whether the CPU uses compiled kernels; a test that takes it runs on those and on plain NumPy."""
     with tg.compiled_kernels(kernels):
         yield kernels
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Puts a module in the place of CuPy, for this test."""
+    with replacing_cupy(monkeypatch) as put:
+        yield put
 
 
 @pytest.fixture

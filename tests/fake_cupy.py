@@ -8,13 +8,20 @@ Functions take what CuPy's take, under the same names.
 import contextlib
 import ctypes
 import math
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+from fake_nccl import FakeNccl, NcclStream
 from kernels_on_host import HostKernels, matrix_at
 from strict_backend import StrictArray, StrictBackend, StrictModule, current_device
+
+import tinygrad_lstm as tg
+from tinygrad_lstm import device
 
 REAL, HALF, DOUBLE = 0, 2, 1  # cudaDataType
 COMPUTE_32F, COMPUTE_FAST_16F, COMPUTE_FAST_TF32, COMPUTE_64F = 68, 74, 77, 70  # cublasComputeType
@@ -41,16 +48,20 @@ class Device(StrictBackend):
             "MaxSharedMemoryPerBlockOptin": 64 * 1024,
         }
         self.products: list[int] = []  # the compute types of cuBLAS's products
-        self._entered: list[Any] = []
+        self._thread = threading.local()
 
     def __enter__(self) -> "Device":
         context = self.current()
         context.__enter__()
-        self._entered.append(context)
+        self._entered().append(context)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._entered.pop().__exit__(*error)
+        self._entered().pop().__exit__(*error)
+
+    def _entered(self) -> list[Any]:
+        entered: list[Any] = vars(self._thread).setdefault("entered", [])
+        return entered
 
 
 class Stream:
@@ -146,6 +157,32 @@ def _handle() -> int:
     return 1000 + current_device().id
 
 
+@contextlib.contextmanager
+def replacing_cupy(patch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """A function that puts a module in the place of CuPy, until the end of the `with` block."""
+    users = ("tinygrad_lstm.backends.cupy_backend", "tinygrad_lstm.distributed.nccl")
+
+    def forget(name: str) -> None:
+        parent, _, own = name.rpartition(".")
+        sys.modules.pop(name, None)
+        vars(sys.modules[parent]).pop(own, None)
+
+    patch.setattr(device, "_devices", {"cpu": tg.zeros(0).device})
+    with contextlib.ExitStack() as entered:
+
+        def put(module: Any) -> None:
+            patch.setitem(sys.modules, "cupy", module)
+            patch.setitem(sys.modules, "cupy.cuda", getattr(module, "cuda", None))
+            for name in users:
+                forget(name)
+            if isinstance(module, FakeCupy):
+                entered.enter_context(module.default_device())
+
+        yield put
+    for name in users:
+        forget(name)
+
+
 class FakeCupy(StrictModule):
     """The module, with this number of devices; `trouble` is raised where devices are counted.
 
@@ -182,6 +219,7 @@ class FakeCupy(StrictModule):
             CUDA_R_32F=REAL,
             CUDA_R_16F=HALF,
             CUDA_R_64F=DOUBLE,
+            deviceGetPCIBusId=lambda k: f"0000:{k:02}:00.0",
         )
         self.cuda = ModuleType("cupy.cuda")
         vars(self.cuda).update(
@@ -190,6 +228,8 @@ class FakeCupy(StrictModule):
             runtime=runtime,
             get_cublas_handle=_handle,
             get_current_stream=lambda: Stream(self.events),
+            Stream=NcclStream,
+            nccl=FakeNccl(),
         )
 
     def asarray(self, value: Any) -> StrictArray:

@@ -26,7 +26,7 @@ from tinygrad_lstm.models import LSTM
 
 for module in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."):
     # These need arguments, or what is not here.
-    if module.name.rpartition(".")[2] not in ("__main__", "cupy_backend", "aeon", "sktime", "mpi"):
+    if module.name.rpartition(".")[2] not in ("__main__", "cupy_backend", "aeon", "sktime", "mpi", "nccl"):
         importlib.import_module(module.name)
 assert tg.get_num_threads() >= 1
 

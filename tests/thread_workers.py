@@ -50,10 +50,13 @@ class ThreadCommunicator:
             try:
                 return self._queues[other, self.rank].get(timeout=0.01)
             except Empty:
-                if not self._failures[self.rank].empty():
-                    self.failure = self._failures[self.rank].get()
-                if self.failure is not None:
-                    raise tg.distributed.WorkerError(self.failure) from None
+                self.check()
+
+    def check(self) -> None:
+        if not self._failures[self.rank].empty():
+            self.failure = self._failures[self.rank].get()
+        if self.failure is not None:
+            raise tg.distributed.WorkerError(self.failure)
 
 
 def _device_of(array: Array) -> Device:

@@ -5,7 +5,7 @@ On a machine with a GPU the rest of the suite runs on CuPy itself.
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,34 +17,9 @@ from kernels_on_host import needs_compiler
 from strict_backend import StrictArray, current_device
 
 import tinygrad_lstm as tg
-from tinygrad_lstm import backends, device
+from tinygrad_lstm import device
 from tinygrad_lstm.models import LSTM, CharLM, Recurrent
 from tinygrad_lstm.models.atlas import ATLAS
-
-BACKEND = "tinygrad_lstm.backends.cupy_backend"
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
-    """Puts a module in the place of CuPy, for this test."""
-    monkeypatch.setattr(device, "_devices", {"cpu": tg.zeros(0).device})
-    entered: list[Any] = []
-
-    def put(module: Any) -> None:
-        monkeypatch.setitem(sys.modules, "cupy", module)
-        monkeypatch.setitem(sys.modules, "cupy.cuda", getattr(module, "cuda", None))
-        monkeypatch.delitem(sys.modules, BACKEND, raising=False)
-        monkeypatch.delattr(backends, "cupy_backend", raising=False)
-        if isinstance(module, FakeCupy):
-            entered.append(module.default_device())
-            entered[-1].__enter__()
-
-    yield put
-    for context in reversed(entered):
-        context.__exit__(None, None, None)
-    sys.modules.pop(BACKEND, None)
-    if hasattr(backends, "cupy_backend"):
-        del backends.cupy_backend
 
 
 @pytest.fixture

@@ -48,6 +48,9 @@ class Communicator(Protocol):
     def fail(self, message: str) -> None:
         """Tells the other workers that this one cannot go on. Their next `wait` raises WorkerError with the message."""
 
+    def check(self) -> None:
+        """Raises WorkerError if a worker has failed."""
+
 
 class _Done:
     def wait(self) -> None:
@@ -64,4 +67,7 @@ class LocalCommunicator:
         return _Done()
 
     def fail(self, message: str) -> None:
+        """Does nothing: there is no other worker."""
+
+    def check(self) -> None:
         """Does nothing: there is no other worker."""

@@ -2,6 +2,9 @@
 
 import os
 
+from tinygrad_lstm.backends.installing import how_to_install
+
+from ..device import get_device, set_default_device
 from .communicator import Communicator, LocalCommunicator
 
 __all__ = ["init", "is_launched", "rank", "size"]
@@ -17,23 +20,47 @@ def is_launched() -> bool:
     return any(name in os.environ for name in VARIABLES)
 
 
-def init(timeout: float = 300.0) -> Communicator:
+def init(timeout: float = 300.0, backend: str | None = None) -> Communicator:
     """Makes this process one of the workers that `mpiexec` started; without it, it is the only worker.
 
     Args:
         timeout: the seconds after which a worker that sends nothing is given up.
+        backend: "mpi"; or "nccl", which gives each worker a GPU of its host, makes it the default device, and exchanges
+            its arrays without the host. By default "nccl" if the default device is a GPU, otherwise "mpi".
 
     Returns:
         The communicator of all workers, for `Trainer`.
 
     Raises:
-        ImportError: mpi4py or an MPI is missing, though the process was started by a launcher of MPI.
-        RuntimeError: the launcher belongs to a different MPI than mpi4py's, or the MPI does not support threads.
+        DeviceUnavailableError: the default device is a GPU that does not exist.
+        ImportError: mpi4py, an MPI, CuPy or NCCL is missing, though the process was started by a launcher of MPI.
+        RuntimeError: the launcher belongs to a different MPI than mpi4py's; the MPI does not support threads; or there
+            are fewer GPUs than workers.
+        ValueError: `backend` is neither.
     """
     global _group
+    if backend not in (None, "mpi", "nccl"):
+        raise ValueError(f"tg.distributed.init: expected backend to be 'mpi', 'nccl' or None, got {backend!r}")
     if is_launched() and _group.size == 1:
-        _group = _joined(timeout)
+        if backend is None:
+            backend = "nccl" if get_device().type == "cuda" else "mpi"
+        group = _joined(timeout)
+        _group = _with_gpus(group, timeout) if backend == "nccl" and group.size > 1 else group
     return _group
+
+
+def _with_gpus(group: Communicator, timeout: float) -> Communicator:
+    try:
+        from .nccl import NCCLCommunicator
+
+        gpus = NCCLCommunicator(group, timeout)
+    except ImportError as error:
+        raise ImportError(
+            f"tg.distributed.init: backend 'nccl' needs CuPy with NCCL, but {error}; {how_to_install('cuda12')}, and "
+            "pip install nvidia-nccl-cu12; or use backend='mpi'"
+        ) from error
+    set_default_device(gpus.device)
+    return gpus
 
 
 def _joined(timeout: float) -> Communicator:

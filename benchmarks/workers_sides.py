@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
@@ -68,39 +68,42 @@ class Turn:
         return 1 - self.waiting / self.communicating if self.communicating else float("nan")
 
 
-class Side:
-    """Processes that train together.
+class Group:
+    """Processes that do as they are told.
 
     Args:
-        task: what they train.
+        program: what each of them runs, which calls `serve`.
         workers: the number of processes that mpiexec starts; None starts one process without it.
+        threads: of each.
         network: the network between them; each is then on a host of its own.
         library: the root of a checkout, to measure a different version of the library.
     """
 
     def __init__(
-        self, task: Task, workers: int | None = None, network: Network | None = None, library: Path = ROOT
+        self,
+        program: str,
+        workers: int | None = None,
+        threads: int = 1,
+        network: Network | None = None,
+        library: Path = ROOT,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         address = str(Path(self._folder.name) / "socket")
-        program = [sys.executable, __file__, address]
+        command = [sys.executable, program, address]
         if network is not None:
-            command = network.mpiexec(program)
+            command = network.mpiexec(command)
         elif workers is not None:
-            command = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(workers), *program]
-        else:
-            command = program
-        # Threads are set by the library: two of BLAS would be in the way of one-thread sides.
-        environment = {**os.environ, "PYTHONPATH": str(library), "OMP_NUM_THREADS": str(task.threads)}
+            command = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(workers), *command]
+        environment = {**os.environ, "PYTHONPATH": str(library), "OMP_NUM_THREADS": str(threads)}
         with Listener(address, "AF_UNIX") as listener:
             self._process = subprocess.Popen(command, env=environment)
             self._connections: list[Connection] = [listener.accept() for _ in range(workers or 1)]
-        self._ask(task)
 
-    def turn(self, steps: int) -> Turn:
-        """What the processes measured in some steps: of each value the largest."""
-        turns = self._ask(steps)
-        return Turn(*(max(values) for values in zip(*(vars(turn).values() for turn in turns), strict=True)))
+    def ask(self, request: Any) -> list[Any]:
+        """The answers of all processes to a request."""
+        for connection in self._connections:
+            connection.send(request)
+        return [connection.recv() for connection in self._connections]
 
     def close(self) -> None:
         """Ends the processes."""
@@ -109,10 +112,32 @@ class Side:
         self._process.wait()
         self._folder.cleanup()
 
-    def _ask(self, request: Any) -> list[Any]:
-        for connection in self._connections:
-            connection.send(request)
-        return [connection.recv() for connection in self._connections]
+
+def serve(answer: Callable[[Any], Any]) -> None:
+    """Answers the requests to this process, until there are no more."""
+    with Client(sys.argv[1], "AF_UNIX") as connection:
+        while True:
+            try:
+                request = connection.recv()
+            except EOFError:
+                return
+            connection.send(answer(request))
+
+
+class Side:
+    """Processes that train together; see `Group`."""
+
+    def __init__(
+        self, task: Task, workers: int | None = None, network: Network | None = None, library: Path = ROOT
+    ) -> None:
+        self._group = Group(__file__, workers, task.threads, network, library)
+        self.close = self._group.close
+        self._group.ask(task)
+
+    def turn(self, steps: int) -> Turn:
+        """What the processes measured in some steps: of each value the largest."""
+        turns = self._group.ask(steps)
+        return Turn(*(max(values) for values in zip(*(vars(turn).values() for turn in turns), strict=True)))
 
 
 class _Batches:
@@ -217,19 +242,18 @@ class _Training:
 
 def main() -> None:
     """A process of a side."""
-    with Client(sys.argv[1], "AF_UNIX") as connection:
-        training = _Training(connection.recv())
-        connection.send("ready")
-        while True:
-            try:
-                steps = connection.recv()
-            except EOFError:
-                return
-            connection.send(training.turn(steps))
+    training: list[_Training] = []
+
+    def answer(request: Any) -> Any:
+        if isinstance(request, Task):
+            training.append(_Training(request))
+            return None
+        return training[-1].turn(request)
+
+    serve(answer)
 
 
 if __name__ == "__main__":
-    # Pickled classes are those of the module, not of the program.
-    import workers_sides
+    import workers_sides  # pickled classes are those of the module, not of the program
 
     workers_sides.main()

@@ -37,6 +37,22 @@ def missing() -> str | None:
         return str(error)
 
 
+def mpiexec_over_tcp(interface: str) -> list[str]:
+    """The first words of a command by which workers exchange everything by TCP, over a network interface.
+
+    They are children of one process, so MPICH believes that they share memory. MPIR_CVAR_NOLOCAL denies it.
+    """
+    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-launcher", "fork"]
+    for name, value in (
+        ("MPIR_CVAR_NOLOCAL", "1"),
+        ("MPIR_CVAR_CH4_NETMOD", "ofi"),
+        ("FI_PROVIDER", "tcp"),
+        ("FI_TCP_IFACE", interface),
+    ):
+        mpiexec += ["-genv", name, value]
+    return mpiexec
+
+
 class DelayedNetwork:
     """A context manager: the network is there in the `with` block.
 
@@ -75,18 +91,8 @@ class DelayedNetwork:
         return [*enter, f"--net=/proc/{pid}/fd/{self._namespaces[host]}"]
 
     def mpiexec(self, command: Sequence[str]) -> list[str]:
-        """A command that runs a command as worker k on host k, for all hosts, by MPICH's `mpiexec` beside Python.
-
-        Workers are children of one process, so MPICH believes that they share memory. MPIR_CVAR_NOLOCAL denies it.
-        """
-        mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-launcher", "fork"]
-        for name, value in (
-            ("MPIR_CVAR_NOLOCAL", "1"),
-            ("MPIR_CVAR_CH4_NETMOD", "ofi"),
-            ("FI_PROVIDER", "tcp"),
-            ("FI_TCP_IFACE", INTERFACE),
-        ):
-            mpiexec += ["-genv", name, value]
+        """A command that runs a command as worker k on host k, for all hosts, by MPICH's `mpiexec` beside Python."""
+        mpiexec = mpiexec_over_tcp(INTERFACE)
         for host in range(len(self._namespaces)):
             mpiexec += [*([":"] if host else []), "-n", "1", *self.entering(host), *command]
         return mpiexec

@@ -1,5 +1,6 @@
 """The trainer where runs end, stop, fail and are resumed at odd moments."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -256,3 +257,36 @@ def test_a_checkpoint_that_cannot_be_restored_changes_nothing(fault: dict[str, A
 def test_without_an_average_the_best_checkpoint_is_the_last_one(tmp_path: Path) -> None:
     make(tmp_path).fit(DATA, DATA, epochs=1)
     assert (tmp_path / "best.safetensors").read_bytes() == (tmp_path / "last.safetensors").read_bytes()
+
+
+# -- divergence --------------------------------------------------------------------------------------------------------
+
+
+def spoil(trainer: Trainer[tg.nn.Linear]) -> None:
+    with tg.no_grad():
+        trainer.model.weight.fill_(math.nan)
+
+
+@pytest.mark.parametrize(("validation", "what"), [(None, "largest weight"), (DATA, "loss")])
+def test_what_stands_after_a_divergence_is_usable(tmp_path: Path, validation: Any, what: str) -> None:
+    """Also if only the last step of an epoch spoils the weights, of which no loss tells."""
+    unbroken = make(tmp_path / "unbroken")
+    unbroken.fit(DATA, validation, epochs=3)
+    trainer = make(tmp_path / "a", callbacks=[At("on_step", 10, spoil)])
+    with pytest.raises(FloatingPointError, match=f"the {what} is nan at step 10: training diverged; try a smaller lr"):
+        trainer.fit(DATA, validation, epochs=3)
+    assert Checkpoint.load(tmp_path / "a" / "last.safetensors").step == 5
+    if validation is not None:
+        trainer.load_best()
+        assert trainer.model.weight.isfinite().all().item()
+    resumed = make(tmp_path / "a")
+    resumed.fit(DATA, validation, epochs=3, resume=True)
+    assert state_of(resumed) == state_of(unbroken)
+
+
+def test_a_run_that_diverges_at_once_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "new" / "run", tmp_path / "mine"):
+        with pytest.raises(FloatingPointError, match="the loss is nan at step 3"):
+            make(out, callbacks=[At("on_step", 2, spoil)]).fit(DATA, epochs=1, log_every=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -3,8 +3,6 @@
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -133,7 +131,7 @@ def fit(
     parts = parts_of(path, roles, task == "classify", test, validation, seed)
     print(parts.described, flush=True)
     model = _described(estimator, place)
-    with new_folder(folder, FIT_OUT) as made, _removing_empty_stages(made):
+    with new_folder(folder, FIT_OUT) as made:
         stop = _trained(estimator, parts, made, resume, model)
     estimator.about_ = {"columns": parts.columns, "rate": parts.train.rate}
     estimator.save(made / MODEL)
@@ -174,21 +172,6 @@ def _checked_folder(folder: Path, resume: bool) -> Path:
 def _has_fit(folder: Path) -> bool:
     """Whether a folder has a checkpoint of a fit."""
     return any(RunFolder(folder / stage).last.exists() for stage in STAGES)
-
-
-@contextmanager
-def _removing_empty_stages(folder: Path) -> Iterator[None]:
-    """Within this context, an error removes the folders of both trainings that were made in it without a checkpoint."""
-    new = [RunFolder(folder / stage) for stage in STAGES if not (folder / stage).exists()]
-    try:
-        yield
-    except BaseException:
-        for stage in new:
-            if not stage.last.exists():
-                with suppress(OSError):
-                    stage.metrics.unlink(missing_ok=True)
-                    stage.path.rmdir()
-        raise
 
 
 def _described(estimator: SequenceClassifier | SequenceRegressor, place: str) -> str:

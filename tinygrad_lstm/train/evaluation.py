@@ -1,5 +1,6 @@
 """What a trainer takes: a model, a loss, metrics and batches."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
@@ -11,6 +12,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .._tensor import Tensor, tensor
 from ..device import Device
 from ..func.trees import mapped
+from ..mode import no_grad
 
 __all__ = [
     "Loss",
@@ -21,6 +23,7 @@ __all__ = [
     "check_validation",
     "detached",
     "device_of",
+    "largest_weight",
     "weight_of",
 ]
 
@@ -50,6 +53,13 @@ def weight_of(batch: Any) -> int:
 def device_of(model: Trainable) -> Device:
     """The device of a model's parameters."""
     return next(iter(model.parameters())).device
+
+
+def largest_weight(parameters: Iterable[Tensor]) -> float:
+    """The largest absolute value of parameters; infinity or NaN if one of them has it."""
+    with no_grad():
+        largest = [float(each.abs().max().item()) for each in parameters if each.size]
+    return next((value for value in largest if not math.isfinite(value)), max(largest, default=0.0))
 
 
 def detached(carry: Any) -> Any:

@@ -67,6 +67,25 @@ class RunFolder:
         with naming_errors(self.path), tempfile.TemporaryFile(dir=self.path):
             pass  # so that errors are raised now, not at the first checkpoint
 
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """Makes the folder. An error within this context removes it if it is new and has no checkpoint.
+
+        Raises:
+            OSError: as `make`.
+        """
+        new = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.make()
+            yield
+        except BaseException:
+            if new and not self.last.exists():
+                with contextlib.suppress(OSError):
+                    self.metrics.unlink(missing_ok=True)
+                    for path in new:
+                        path.rmdir()
+            raise
+
     def is_used(self) -> bool:
         """Whether the folder has files of a run."""
         return any(path.exists() for path in (self.last, self.best, self.metrics, self.plot))

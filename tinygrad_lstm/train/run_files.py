@@ -1,7 +1,7 @@
 """The files that a run writes, of which the first worker writes all."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..metrics import plot_metrics
@@ -22,12 +22,17 @@ class RunFiles:
         self._unwritten: list[str] | None = None
         """The lines of metrics that wait for the first checkpoint, while there are files of an earlier run."""
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Makes the folder; within this context, no other trainer may write to it."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder; within this context, no other trainer may write to it.
+
+        An error before the first checkpoint removes the folder again, and those above it that were made for it.
+        """
         if self._folder is None:
-            return nullcontext()
-        self._folder.make()
-        return self._folder.locked()
+            yield
+            return
+        with self._folder.made(), self._folder.locked():
+            yield
 
     def begin(self) -> None:
         """Begins a run."""

@@ -19,7 +19,7 @@ from ..optim.swa_utils import AveragedModel, get_ema_avg_fn
 from ..random import manual_seed, random_state, set_random_state
 from .callbacks import check_callback
 from .checkpoint import Checkpoint
-from .evaluation import Loss, Metric, Trainable, check_validation, device_of, weight_of
+from .evaluation import Loss, Metric, Trainable, check_validation, device_of, largest_weight, weight_of
 from .folder import RunFolder
 from .limits import Call, Limits, Recent, Stopwatch
 from .micro_batches import MicroBatches, Split
@@ -172,7 +172,7 @@ class Trainer(Generic[M]):
             log_every: steps between reports.
 
         Raises:
-            FloatingPointError: the loss is not finite; earlier checkpoints are unchanged.
+            FloatingPointError: the loss or a weight is not finite; earlier checkpoints are unchanged.
             OSError: a file cannot be written, or a different trainer is writing to the folder.
             ValueError: there is no limit, or an epoch without a batch; `validation` is empty or an iterator, or missing
                 although the schedule needs it; or the checkpoint is of a different run.
@@ -316,13 +316,13 @@ class Trainer(Generic[M]):
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         return list({id(each): each for each in (*self.model.parameters(), *trained)}.values())
 
-    def _finite(self, loss: float) -> float:
-        if not math.isfinite(loss):
+    def _finite(self, value: float, name: str = "loss") -> float:
+        if not math.isfinite(value):
             lr = max(group["initial_lr" if "initial_lr" in group else "lr"] for group in self.optimizer.param_groups)
             raise FloatingPointError(
-                f"the loss is {loss} at step {self.step}: training diverged; try a smaller lr than {lr}"
+                f"the {name} is {value} at step {self.step}: training diverged; try a smaller lr than {lr}"
             )
-        return loss
+        return value
 
     def _validate(self, batches: Iterable[Any]) -> dict[str, float]:
         """The values of a validation; empty if the run was stopped before its end."""
@@ -340,6 +340,8 @@ class Trainer(Generic[M]):
         return values
 
     def _save(self, validation_loss: float | None = None) -> None:
+        # The last step may have spoilt the weights, after a loss that was finite.
+        self._finite(largest_weight(self._parameters()), "largest weight")
         better = validation_loss is not None and (self.best is None or validation_loss < self.best)
         if better:
             self.best = validation_loss

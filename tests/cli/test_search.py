@@ -76,12 +76,12 @@ def test_each_trial_is_a_run_that_other_commands_take(searched: tuple[Path, str]
 def test_the_same_seed_has_the_same_trials_and_a_higher_number_goes_on(searched: tuple[Path, str]) -> None:
     folder, _ = searched
     again = ["search", *TRAIN, *SPACE, "--out", "again", "--trials"]
-    succeed_here(*again, 2, cwd=folder)
-    printed = succeed_here(*again, 4, cwd=folder)
-    assert "\n4 trials, of which 2 ended earlier, by 1 process, in again\ntrial 2: " in printed
-    assert trials_of(folder / "again") == trials_of(folder / "out")[:4]
-    printed = succeed_here(*again, 4, cwd=folder)  # it is done: the result once more
-    assert "4 trials, of which 4 ended earlier" in printed and "\ntrain with: " in printed
+    succeed_here(*again, 1, cwd=folder)
+    printed = succeed_here(*again, 2, cwd=folder)
+    assert "\n2 trials, of which 1 ended earlier, by 1 process, in again\ntrial 1: " in printed
+    assert trials_of(folder / "again") == trials_of(folder / "out")[:2]
+    printed = succeed_here(*again, 2, cwd=folder)  # it is done: the result once more
+    assert "2 trials, of which 2 ended earlier" in printed and "\ntrain with: " in printed
 
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C there")
@@ -90,7 +90,7 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="a process ca
 @needs_signals
 def test_a_kill_and_ctrl_c_keep_what_was_done(searched: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = searched
-    command = [*COMMAND, "search", *TRAIN, *SPACE, "--trials", "4", "--out", str(tmp_path / "out")]
+    command = [*COMMAND, "search", *TRAIN, *SPACE, "--trials", "7", "--out", str(tmp_path / "out")]
     with running(command, cwd=folder) as process:
         wait_for(process, "trial 0: ")
         process.send_signal(signal.SIGKILL)
@@ -103,12 +103,13 @@ def test_a_kill_and_ctrl_c_keep_what_was_done(searched: tuple[Path, str], tmp_pa
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "\nending the trials that run; Ctrl-C again quits at once\n"
-    assert re.search(r"^interrupted; [23] trials of 4 in .* have ended$", printed, re.MULTILINE)
+    assert re.search(r"^interrupted; .* keeps [2-6] of 7 trials$", printed, re.MULTILINE)
     again = re.search(r"^continue with: (.*)$", printed, re.MULTILINE)
     assert again is not None
-    result = run(*shlex.split(again[1])[3:], cwd=folder)
+    result = run(*shlex.split(again[1])[3:], "--trials", 3, cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
-    assert trials_of(tmp_path / "out") == trials_of(folder / "out")[:4]
+    found = trials_of(tmp_path / "out")
+    assert len(found) >= 3 and found == trials_of(folder / "out")[: len(found)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list a process's children")
@@ -135,12 +136,12 @@ def worker_of(search: int) -> int | None:
 
 def test_several_processes_search_a_fit(searched: tuple[Path, str]) -> None:
     folder, _ = searched
-    options = ["--space", "hidden-size=4:8:2", "--space", "bidirectional=true,false", "--trials", 4, "--workers", 2]
+    options = ["--space", "hidden-size=4:8:2", "--space", "bidirectional=true,false", "--trials", 3, "--workers", 2]
     printed = succeed("search", *options, "--out", "fits", *FIT, cwd=folder)
     assert printed.startswith("read table.csv: 40 sequences of 3 to 8 steps")
     assert "searching options of a SequenceClassifier: hidden=4:8:2 bidirectional=true,false\n" in printed
     assert "by 2 processes, in fits\n" in printed
-    assert sorted(row["trial"] for row in trials_of(folder / "fits")) == ["0", "1", "2", "3"]
+    assert sorted(row["trial"] for row in trials_of(folder / "fits")) == ["0", "1", "2"]
     typed = re.search(r"^train with: .* fit classify table.csv (.*)$", printed, re.MULTILINE)
     assert typed is not None and re.search(r" --hidden [468]( --bidirectional)?$", typed[1])
     result = run_here("predict", Path("fits", "trial-0"), "table.csv", cwd=folder)

@@ -4,6 +4,7 @@ import math
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -87,7 +88,7 @@ def search(
             stop = search.run(Workers(workers, partial(_task, searched.NAME, searched.arguments, seed), threads))
             if stop.signal is not None or stop.failure is not None:
                 again = [*program(), *sys.argv[1:], *([] if out else ["--out", str(made)])]
-                say(f"interrupted; {_number(len(study.records()), 'trial')} of {trials} in {made} have ended")
+                say(f"interrupted; {made} keeps {len(study.records())} of {_number(trials, 'trial')}")
                 say(f"continue with: {shlex.join(again)}")
                 stop.end()
             _conclude(searched, study, made)
@@ -123,7 +124,8 @@ class Search:
                 known = f" of which {len(records)} ended earlier," if records else ""
                 processes = _number(workers.number, "process", "processes")
                 self._progress.say(f"{_number(self._trials, 'trial')},{known} by {processes}, in {self._folder}")
-                workers.run(self)
+                with suppress(KeyboardInterrupt):  # the second Ctrl-C
+                    workers.run(self)
         finally:
             for proposal in self._running.values():
                 self._study.put_back(proposal)

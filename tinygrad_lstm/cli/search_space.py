@@ -61,7 +61,7 @@ def described(space: Space) -> str:
     >>> described({"lr": Range(0.001, 0.1, log=True), "hidden": Choice((64, 128))})
     'lr=0.001:0.1:log hidden=64,128'
     """
-    return " ".join(f"{name}={values}" for name, values in space.items())
+    return " ".join(f"{name.replace('_', '-')}={values}" for name, values in space.items())
 
 
 def space_of(given: Sequence[str], kinds: Mapping[str, type], aliases: Mapping[str, str]) -> Space:

@@ -198,7 +198,7 @@ class Study:
 
 
 def _facts_of(space: Space) -> dict[str, str]:
-    return {f"--space {name}": str(values) for name, values in space.items()}
+    return {f"--space {name.replace('_', '-')}": str(values) for name, values in space.items()}
 
 
 def _difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -134,7 +134,12 @@ class Workers:
                 for connection in wait(list(busy)):
                     self._hear(busy[connection], jobs)  # type: ignore[index]
         finally:
-            self._end()
+            try:
+                self._end()
+            except KeyboardInterrupt:
+                for worker in self._workers:
+                    worker.process.kill()
+                raise
 
     def stop(self) -> None:
         """Ends the processes, and so `run`. Signal handlers may call it."""

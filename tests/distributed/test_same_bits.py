@@ -1,7 +1,9 @@
 """A training gives the same bits for any number of workers, and after it is continued with a different number."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from shared_runs import MICRO_BATCHES, PROBLEMS, trained
 from thread_workers import ThreadCommunicator, together
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.models import CharLM
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -128,11 +131,61 @@ def test_workers_that_differ_are_named() -> None:
             communicator=communicator,
             micro_batches=4,
         )
-        with pytest.raises(ValueError, match="workers 0 and 2 must have the same optimizer"):
+        differ = "workers 0 and 2 must have the same optimizer"
+        with pytest.raises((ValueError, tg.distributed.WorkerError), match=differ):  # one may have told the others
             trainer.fit([tg.ones(8, 2)], steps=3)
         return "refused"
 
     assert together(3, work) == ["refused"] * 3
+
+
+def test_options_and_batches_that_differ_are_named() -> None:
+    def work(communicator: ThreadCommunicator, rate: float, rows: int) -> str:
+        odd = communicator.rank == 1
+        model = tg.nn.Linear(2, 1)
+        trainer = tg.train.Trainer(
+            model,
+            lambda model, batch, carry: (model(batch).mean(), None),
+            tg.optim.SGD(model.parameters()),
+            about={"options": {"rate": rate if odd else 0.1, "size": 3}},
+            communicator=communicator,
+            micro_batches=4,
+            split=lambda batch, number: list(tg.chunk(batch, number)),
+        )
+        with pytest.raises((ValueError, tg.distributed.WorkerError)) as error:
+            trainer.fit([tg.ones(8, 2), tg.ones(rows if odd else 8, 2)], steps=3)
+        return re.sub(r"^worker \d: ValueError: ", "", str(error.value))  # one may have told the others
+
+    assert set(together(3, lambda communicator: work(communicator, 1.1, 8))) == {
+        "Trainer.fit: workers 0 and 1 must have the same options: rate, but have options: rate: 0.1 and 1.1"
+    }
+    assert set(together(3, lambda communicator: work(communicator, 0.1, 4))) == {
+        "Trainer.fit: workers 0 and 1 have different batches for step 2; expected the same data in the same order"
+    }
+
+
+def test_a_character_model_continues_with_a_different_number(tmp_path: Path) -> None:
+    text = "the quick brown fox jumps over the lazy dog. " * 20
+
+    def make_model(characters: int, options: tg.train.TrainingOptions) -> CharLM:
+        return CharLM.from_options(characters, options)
+
+    def work(communicator: ThreadCommunicator, steps: int, out: Path) -> str:
+        options = tg.train.TrainingOptions(steps=40, hidden=6, embedding=4, seq_len=6, batch=5, dropout=0.2)
+        last = out / "last.safetensors"
+        if last.exists():
+            checkpoint = tg.train.TextCheckpoint.load(last)
+            run = tg.train.TextTrainer.resume(make_model, text, checkpoint, out, communicator=communicator)
+        else:
+            run = tg.train.TextTrainer.start(make_model, text, options, out, communicator=communicator, micro_batches=4)
+        run.run(lambda progress: run.stop() if progress.step == steps else None)
+        return hashlib.sha256(b"".join(each.tobytes() for each in run.model.state_dict().values())).hexdigest()
+
+    whole = together(1, lambda communicator: work(communicator, 40, tmp_path / "whole"))
+    together(3, lambda communicator: work(communicator, 20, tmp_path / "parts"))
+    assert together(2, lambda communicator: work(communicator, 40, tmp_path / "parts")) == whole * 2
+    with pytest.raises(ValueError, match="the run has 4 micro-batches; expected at most as many workers, got 5"):
+        together(5, lambda communicator: work(communicator, 40, tmp_path / "parts"))
 
 
 def test_too_few_micro_batches_or_rows_are_refused() -> None:

@@ -19,7 +19,7 @@ from ..device import set_num_threads
 from . import atlas, eval, explain, export, fit, gradient_flow, info, inspect, predict, run, sample, search, show, train
 from .escaping import escaped_output
 from .interruption import end_at_signals, open_standard_streams, settle_output
-from .shared import with_notes
+from .shared import in_one_line
 
 __all__ = ["app", "main"]
 
@@ -85,11 +85,5 @@ def _run() -> None:
     try:
         app()
     except (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(with_notes(error).split())

@@ -30,6 +30,7 @@ __all__ = [
     "Threads",
     "UnknownOption",
     "data_hint",
+    "in_one_line",
     "known_characters",
     "known_text",
     "load_model",
@@ -107,6 +108,13 @@ def require(option: str, good: bool, expected: str, given: object) -> None:
 def with_notes(error: Exception) -> str:
     """What an error says, with the notes that were added to it, such as the layer in which it was raised."""
     return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", [])])
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, in one line; an error of the system with the file's name."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(with_notes(error).split())
 
 
 def use_threads(number: int | None) -> None:

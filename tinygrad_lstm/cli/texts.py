@@ -14,7 +14,7 @@ from ..data.encoded_text import EncodedText
 from ..data.text_files import file_texts, joined, manual_text, text_of
 from .shared import path_option, require
 
-__all__ = ["Encoding", "data_sources", "text_of_sources"]
+__all__ = ["STANDARD_INPUT", "Encoding", "data_sources", "text_of_sources"]
 
 STANDARD_INPUT = "-"
 

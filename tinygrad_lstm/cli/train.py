@@ -1,10 +1,11 @@
 """`tinygrad-lstm train`."""
 
 import shlex
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -33,8 +34,19 @@ from .shared import (
     use_threads,
     with_threads,
 )
-from .texts import Encoding, data_sources, text_of_sources
+from .texts import STANDARD_INPUT, Encoding, data_sources, text_of_sources
 from .train_progress import reporting
+from .workers import (
+    MICRO_BATCHES,
+    MicroBatches,
+    Restarts,
+    Team,
+    Workers,
+    check_workers,
+    is_worker,
+    run_workers,
+    team_of,
+)
 
 __all__ = ["option_named", "train"]
 
@@ -104,6 +116,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, on the text saved there.")
     ] = False,
+    workers: Workers = None,
+    micro_batches: MicroBatches = None,
+    restarts: Restarts = 3,
 ) -> None:
     """Train a character model on text; Ctrl-C, SIGTERM and SIGHUP save."""
     options = {
@@ -129,33 +144,53 @@ def train(
     given = {name: value for name, value in options.items() if value is not None}
     if cell is not None:
         known_cell("--cell", cell)
-    use_threads(threads)
-    place = str(get_device(device))
     folder = None if out is None else path_option("--out", out)
     sources = data_sources(data or [])
-    if resume:
-        require("--init-from", init_from is None, "none together with --resume", repr(init_from))
-        trainer, text, read = _resumed(folder, sources, encoding, given, place)
-    else:
-        earlier = None if init_from is None else path_option("--init-from", init_from)
-        trainer, text, read = _started(folder, sources, encoding, given, place, earlier)
-    size = sum(parameter.size for parameter in trainer.model.parameters())
-    summary, stop = _run(
-        trainer,
-        f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
-        f"characters of {read}, {len(trainer.vocabulary)} different ones, on {with_threads(place)}, "
-        f"in {trainer.out}",
-    )
-    _conclude(trainer, summary, text, [] if device is None else ["--device", device])
-    if stop.failure is not None or not summary.finished:
-        stop.end()
+    if not resume and micro_batches is None:
+        micro_batches = 1 if workers is None else min(MICRO_BATCHES, batch or DEFAULTS.batch)
+    check_workers(workers, micro_batches, restarts, None if resume else batch or DEFAULTS.batch)
+    if workers is not None and not is_worker():
+        _launch(workers, restarts, folder, resume, sources)
+    with team_of(workers, device) as team:
+        use_threads(1 if threads is None and workers is not None else threads)
+        place = str(get_device(device) if team.device is None else team.device)
+        if team.is_restarted and folder is not None and RunFolder(folder).last.exists():
+            resume, sources, encoding, init_from = True, [], None, None
+        if resume:
+            require("--init-from", init_from is None, "none together with --resume", repr(init_from))
+            trainer, text, read = _resumed(folder, sources, encoding, given, place, team, micro_batches)
+        else:
+            earlier = None if init_from is None else path_option("--init-from", init_from)
+            trainer, text, read = _started(folder, sources, encoding, given, place, earlier, team, micro_batches or 1)
+        size = sum(parameter.size for parameter in trainer.model.parameters())
+        summary, stop = _run(
+            trainer,
+            team,
+            f"{'resuming' if resume else 'training'} a character model of {size:,} parameters on {len(text):,} "
+            f"characters of {read}, {len(trainer.vocabulary)} different ones, on {with_threads(place)}"
+            f"{'' if workers is None else f', by {workers} worker' + 's' * (workers > 1)}, in {trainer.out}",
+        )
+        if team.is_first:
+            more = [] if workers is None else ["--workers", str(workers)]
+            _conclude(trainer, summary, text, [*more, *([] if device is None else ["--device", device])])
+        if stop.failure is not None or not summary.finished:
+            stop.end()
 
 
 def _resumed(
-    out: Path | None, sources: list[str], encoding: str | None, given: dict[str, Any], device: str
+    out: Path | None,
+    sources: list[str],
+    encoding: str | None,
+    given: dict[str, Any],
+    device: str,
+    team: Team,
+    micro_batches: int | None,
 ) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """The run to resume, its text, and where that was read from."""
-    checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT)
+    checkpoint, folder = _to_resume(out or newest_folder(DEFAULT_OUT) or DEFAULT_OUT, team)
+    parts = checkpoint.micro_batches
+    require("--micro-batches", micro_batches in (None, parts), f"{parts}, which the run has", micro_batches)
+    check_workers(team.communicator.size, parts)
     with option_named():
         checkpoint.options.continued(given)
     with checkpoint.blamed():
@@ -166,7 +201,15 @@ def _resumed(
         require("--encoding", encoding is None, "--data with it", "none")
         text, read = _text_of(checkpoint, folder), "the run's text"
     changed = {name: given[name] for name in CHANGEABLE if name in given}
-    trainer = TextTrainer.resume(model_maker(device), text, checkpoint, folder.path, **changed)
+    trainer = TextTrainer.resume(
+        model_maker(device),
+        text,
+        checkpoint,
+        folder.path,
+        **changed,
+        communicator=team.communicator,
+        ended=team.is_restarted,
+    )
     return trainer, text, read
 
 
@@ -177,6 +220,8 @@ def _started(
     given: dict[str, Any],
     device: str,
     init_from: Path | None,
+    team: Team,
+    micro_batches: int,
 ) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """A new run, from the weights of a checkpoint if one is given; its text, and where that was read from."""
     if out is not None:
@@ -187,8 +232,17 @@ def _started(
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
     text, read = text_of_sources(sources, encoding, "" if earlier is None else earlier.vocabulary.characters)
     make_model = model_maker(device, earlier, text.vocabulary)
-    with new_folder(out, DEFAULT_OUT) as folder:
-        return TextTrainer.start(make_model, text, options, folder, sources), text, read
+    with team.new_folder(out, DEFAULT_OUT) as folder:
+        trainer = TextTrainer.start(
+            make_model,
+            text,
+            options,
+            folder,
+            sources,
+            communicator=team.communicator,
+            micro_batches=micro_batches,
+        )
+    return trainer, text, read
 
 
 @contextmanager
@@ -208,15 +262,31 @@ def _refuse_earlier_run(out: Path) -> None:
         raise ValueError(f"{out}: holds a run of {steps} steps; --resume continues it, or give another --out")
 
 
-def _to_resume(path: Path) -> tuple[TextCheckpoint, RunFolder]:
+def _to_resume(path: Path, team: Team) -> tuple[TextCheckpoint, RunFolder]:
     folder = RunFolder(path)
     if not folder.last.exists():
         raise ValueError(
             f"{folder.last}: there is no run to resume; start one without --resume, or name its folder with --out"
         )
-    with folder.locked():
-        folder.complete()
-        return TextCheckpoint.load(folder.last), folder
+    if team.is_first:
+        with folder.locked():
+            folder.complete()
+    team.barrier()
+    return TextCheckpoint.load(folder.last), folder
+
+
+def _launch(workers: int, restarts: int, out: Path | None, resume: bool, sources: list[str]) -> NoReturn:
+    """Starts the same command in workers."""
+    with nullcontext(out or newest_folder(DEFAULT_OUT)) if resume else new_folder(out, DEFAULT_OUT) as folder:
+        more = [] if folder is None or out is not None else ["--out", str(folder)]
+
+        def saved() -> str:
+            path = None if folder is None else RunFolder(folder).last
+            if path is None or not path.exists():
+                return "nothing is saved"
+            return f"step {TextCheckpoint.load(path).step} is saved in {path}"
+
+        run_workers(workers, restarts, [*sys.argv[1:], *more], STANDARD_INPUT in sources, saved)
 
 
 def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> EncodedText:
@@ -225,7 +295,7 @@ def _text_of(checkpoint: TextCheckpoint, folder: RunFolder) -> EncodedText:
     return folder.read_text(checkpoint.text_digest)
 
 
-def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
+def _run(trainer: TextTrainer[CharLM], team: Team, beginning: str) -> tuple[Summary, Stop]:
     """Trains and shows progress. A signal stops and saves the run, as does an error of writing output."""
     summary: Summary | None = None
 
@@ -246,6 +316,7 @@ def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
 
     try:
         with stopping_at_signals(trainer.stop) as stop:
+            team.when_asked_to_stop(trainer.stop)
             print(beginning, flush=True)
             try:
                 with reporting(trainer) as show:
@@ -261,9 +332,9 @@ def _run(trainer: TextTrainer[CharLM], beginning: str) -> tuple[Summary, Stop]:
     return summary, stop
 
 
-def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: EncodedText, device: list[str]) -> None:
+def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: EncodedText, more: list[str]) -> None:
     """Prints how the run ended, and the next commands."""
-    resume = [*program(), "train", "--resume", "--out", str(trainer.out), *device]
+    resume = [*program(), "train", "--resume", "--out", str(trainer.out), *more]
     if not summary.finished:
         of = "" if trainer.last_step is None else f" of {trainer.last_step}"
         say(f"interrupted at step {summary.step}{of}; saved in {trainer.last_path}")

@@ -14,7 +14,7 @@ from .communicator import Pending, WorkerError
 from .staging import begin_staged, device_arrays
 from .waiting import is_in_time
 
-__all__ = ["MPICommunicator"]
+__all__ = ["MPICommunicator", "abort"]
 
 DATA, FAILURE = 1, 2
 """Tags of messages."""
@@ -78,6 +78,11 @@ class MPICommunicator:
             self._failure = self._communicator.recv(source=MPI.ANY_SOURCE, tag=FAILURE)
         if self._failure is not None:
             raise WorkerError(self._failure)
+
+
+def abort(status: int) -> None:
+    """Ends all workers at once, with an exit status."""
+    MPI.COMM_WORLD.Abort(status)
 
 
 class _Messages:

@@ -1,16 +1,26 @@
 """How a process becomes one of several workers."""
 
 import os
+import sys
+import time
+from types import TracebackType
+from typing import NoReturn
 
 from tinygrad_lstm.backends.installing import how_to_install
 
 from ..device import get_device, set_default_device
-from .communicator import Communicator, LocalCommunicator
+from .communicator import Communicator, LocalCommunicator, WorkerError
 
 __all__ = ["init", "is_launched", "rank", "size"]
 
 VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 """Environment variables that launchers of MPI set: MPICH's and those derived from it, and Open MPI's."""
+
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+"""Those with the number of the worker."""
+
+PATIENCE = 1.0
+"""Seconds for which a worker lets the one that failed say why."""
 
 _group: Communicator = LocalCommunicator()
 
@@ -20,8 +30,15 @@ def is_launched() -> bool:
     return any(name in os.environ for name in VARIABLES)
 
 
+def launched_rank() -> int:
+    """The number of this worker, known before MPI is used; 0 if no launcher of MPI has started this process."""
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+
+
 def init(timeout: float = 300.0, backend: str | None = None) -> Communicator:
     """Makes this process one of the workers that `mpiexec` started; without it, it is the only worker.
+
+    From then on, an exception that nothing catches ends all workers.
 
     Args:
         timeout: the seconds after which a worker that sends nothing is given up.
@@ -66,9 +83,10 @@ def _with_gpus(group: Communicator, timeout: float) -> Communicator:
 def _joined(timeout: float) -> Communicator:
     try:
         from .mpi import MPICommunicator
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # mpi4py raises the latter if there is no library of an MPI
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImportError(
-            f"tg.distributed.init: this process was started by a launcher of MPI, but {error}; pip install "
+            f"tg.distributed.init: this process was started by a launcher of MPI, but {reason}; pip install "
             '"tinygrad-lstm[mpi]"'
         ) from error
     group = MPICommunicator(timeout=timeout)
@@ -78,7 +96,27 @@ def _joined(timeout: float) -> Communicator:
             f"tg.distributed.init: the launcher started {expected} workers, but mpi4py sees {group.size}; use the "
             "mpiexec of the MPI that mpi4py was installed with"
         )
+    shown = sys.excepthook
+
+    def show_and_end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, WorkerError):
+            time.sleep(PATIENCE)
+        shown(kind, error, traceback)
+        end_all(1)
+
+    sys.excepthook = show_and_end
     return group
+
+
+def end_all(status: int) -> NoReturn:
+    """Ends this process and all other workers, with an exit status."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if _group.size > 1:
+        from .mpi import abort
+
+        abort(status)
+    os._exit(status)
 
 
 def rank() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.encoded_text import EncodedText
 from ..data.text import TextBatch, TextBatches, Vocabulary, characters_needed, split_text
+from ..distributed.communicator import Communicator
 from ..mode import no_grad
 from ..optim import AdamW
 from ..random import manual_seed
@@ -40,11 +41,18 @@ class TextTrainer(Generic[M]):
         options: TrainingOptions,
         out: str | Path,
         sources: list[str],
+        communicator: Communicator | None = None,
+        micro_batches: int = 1,
     ) -> None:
         if len(text) < characters_needed(options.batch, options.seq_len):
             raise ValueError(
                 f"the text has {len(text)} characters; seq-len {options.seq_len} and batch {options.batch} need at "
                 f"least {characters_needed(options.batch, options.seq_len)}: give more text, or make them smaller"
+            )
+        if micro_batches > options.batch:
+            raise ValueError(
+                f"micro-batches: expected at most {options.batch}, the number of streams in a batch, got "
+                f"{micro_batches}"
             )
         self.model = model
         self.options = options
@@ -68,8 +76,9 @@ class TextTrainer(Generic[M]):
             clip=options.clip,
             seed=None,
             about=about_text(options, text.vocabulary, text.digest, sources),
+            communicator=communicator,
+            micro_batches=micro_batches,
         )
-
         self.trainer.unit = "nats a character"
 
     @classmethod
@@ -81,6 +90,8 @@ class TextTrainer(Generic[M]):
         out: str | Path,
         sources: Iterable[str] = (),
         vocabulary: Vocabulary | None = None,
+        communicator: Communicator | None = None,
+        micro_batches: int = 1,
     ) -> "TextTrainer[M]":
         """A new run. Its first checkpoint replaces the files of an earlier run in the folder.
 
@@ -91,15 +102,19 @@ class TextTrainer(Generic[M]):
             out: the folder, which is made if it does not exist.
             sources: the paths of the text, stored in the checkpoints.
             vocabulary: the characters that the model knows; by default those of the text.
+            communicator, micro_batches: as `Trainer` has them. A batch is cut into micro-batches of some streams each.
 
         Raises:
-            ValueError: the text is too short for the options, or has a character that is not in `vocabulary`.
+            ValueError: the text is too short for the options, or has a character that is not in `vocabulary`; or there
+                are more micro-batches than streams, or more workers than micro-batches.
             OSError: the folder cannot be made or written.
         """
         encoded = _encoded(text, vocabulary)
         manual_seed(options.seed)
-        trainer = cls(make_model(len(encoded.vocabulary), options), encoded, options, out, list(sources))
-        trainer.folder.make()
+        model = make_model(len(encoded.vocabulary), options)
+        trainer = cls(model, encoded, options, out, list(sources), communicator, micro_batches)
+        if trainer.trainer.is_first:
+            trainer.folder.make()
         return trainer
 
     @classmethod
@@ -113,6 +128,8 @@ class TextTrainer(Generic[M]):
         epochs: int | None = None,
         minutes: float | None = None,
         patience: int | None = None,
+        communicator: Communicator | None = None,
+        ended: bool = False,
     ) -> "TextTrainer[M]":
         """Continues the run of a checkpoint, as if it had never stopped.
 
@@ -123,10 +140,12 @@ class TextTrainer(Generic[M]):
             out: the folder; lines of its metrics.jsonl from after the checkpoint are removed.
             steps, epochs, minutes: new limits of the whole run; by default those of the run.
             patience: a new one; by default that of the run.
+            communicator: as `Trainer` has it. There may be a different number of workers than before.
+            ended: whether the run may have ended, so that `run` has nothing to do.
 
         Raises:
-            ValueError: the text is different, the run has ended already, the folder has a different run, or the
-                contents of the checkpoint or of metrics.jsonl are invalid.
+            ValueError: the text is different, the run has ended already, there are more workers than micro-batches, the
+                folder has a different run, or the contents of the checkpoint or of metrics.jsonl are invalid.
             OSError: the folder cannot be made or written, or a different trainer is writing to it.
         """
         given = {"steps": steps, "epochs": epochs, "minutes": minutes, "patience": patience}
@@ -134,11 +153,20 @@ class TextTrainer(Generic[M]):
         encoded = _encoded(text)
         if encoded.digest != checkpoint.text_digest:
             raise ValueError("the text is not the one that this run was started with, so it cannot be resumed on it")
+        if communicator is not None and communicator.size > checkpoint.micro_batches:
+            raise ValueError(
+                f"the run has {checkpoint.micro_batches} micro-batches; expected at most as many workers, got "
+                f"{communicator.size}"
+            )
         with checkpoint.blamed():
             model = make_model(len(checkpoint.vocabulary), options)
-            run = cls(model, encoded.with_vocabulary(checkpoint.vocabulary), options, out, checkpoint.sources)
+            known = encoded.with_vocabulary(checkpoint.vocabulary)
+            run = cls(model, known, options, out, checkpoint.sources, communicator, checkpoint.micro_batches)
             run._restore(checkpoint)
-        run._check_not_ended()
+        if not ended:
+            run._check_not_ended()
+        if not run.trainer.is_first:
+            return run
         run.folder.make()
         with run.folder.locked():
             _check_same_run(run.folder, checkpoint)
@@ -165,7 +193,7 @@ class TextTrainer(Generic[M]):
             raise ValueError(f"the schedule does not stand at step {step}")
         if divmod(step, len(self._batches)) != (checkpoint.epoch, checkpoint.batch):
             raise ValueError(f"the text does not stand at step {step}")
-        if _shapes_and_dtypes(checkpoint.carry) != self._shapes_and_dtypes_of_states(checkpoint.batch > 0):
+        if self._carried(checkpoint.carry) != self._expected_to_be_carried(checkpoint.batch > 0):
             raise ValueError("the state is not one of this model")
 
     @property
@@ -204,15 +232,21 @@ class TextTrainer(Generic[M]):
         left = 60 * self.options.minutes - self.trainer.seconds
         return left * self.trainer.step / self.trainer.seconds
 
-    def _shapes_and_dtypes_of_states(self, carried: bool) -> list[tuple[Any, ...]]:
-        """Those of the state that a batch passes on; empty if none is passed on, as after an epoch."""
+    def _carried(self, carry: Any) -> list[list[tuple[Any, ...]]]:
+        """The shapes and dtypes of the states in a checkpoint, for each micro-batch; empty if there are none."""
+        each = carry if self.trainer._parts.number > 1 and carry is not None else [carry]
+        return [_shapes_and_dtypes(state) for state in each] if carry is not None else []
+
+    def _expected_to_be_carried(self, carried: bool) -> list[list[tuple[Any, ...]]]:
+        """Those of the states that a batch passes on; empty if none is passed on, as after an epoch."""
         if not carried:
             return []
         ids = np.zeros((1, self.options.batch), np.int64)
+        parts = self.trainer._parts.parts(TextBatch(ids, ids, True))
         # Weights that are not finite are not an error here; the loss will show them.
         with np.errstate(over="ignore", invalid="ignore"), self.model.evaluating(), no_grad():
-            _, state = text_loss(self.model, TextBatch(ids, ids, True), None)
-        return _shapes_and_dtypes(state)
+            states = [None if part is None else text_loss(self.model, part, None)[1] for part in parts]
+        return [_shapes_and_dtypes(state) for state in states]
 
     @property
     def step(self) -> int:

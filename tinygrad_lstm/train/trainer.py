@@ -240,6 +240,7 @@ class Trainer(Generic[M]):
         group = call.next_group(self)
         call.lr = self.optimizer.param_groups[0]["lr"]
         if group:
+            self._group.saw(group, self.step)
             self._recent.add(self._train_on(group), sum(map(weight_of, group)))
         ended = not group or (call.number is not None and self.batch >= call.number)
         if ended:

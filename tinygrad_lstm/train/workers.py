@@ -3,12 +3,14 @@
 import hashlib
 import json
 import platform
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from .._tensor import Tensor
 from .._version import __version__
 from ..device import get_num_threads
 from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters, gathered
@@ -26,7 +28,7 @@ class Workers:
         self.stop_asked = self.finish_asked = False
         """What this worker was asked."""
         self._stopping = self._finishing = False
-
+        self._batches = (0, 0)
         self.alone, self.is_first = communicator.size == 1, communicator.rank == 0
 
     @property
@@ -44,12 +46,28 @@ class Workers:
         """Whether the run stops within a validation; several workers stop after it, together."""
         return self.alone and self.stop_asked
 
+    def saw(self, batches: Any, step: int) -> None:
+        """Notes the batches of a step, which must be the same on all workers; the next `agree` compares them."""
+        if not self.alone:
+            self._batches = (step, checksum(batches))
+
     def agree(self, seconds: float) -> float:
-        """Tells the others what this worker was asked. Returns the time by the first worker's clock."""
+        """Tells the others what this worker was asked. Returns the time by the first worker's clock.
+
+        Raises:
+            ValueError: (on all workers) they have different batches.
+        """
         if self.alone:
             return seconds
-        everyone = gathered(self.communicator, np.array([seconds, self.stop_asked, self.finish_asked]))
-        self._stopping, self._finishing = (bool(asked.any()) for asked in everyone.T[1:])
+        mine = np.array([seconds, self.stop_asked, self.finish_asked, *self._batches])
+        everyone = gathered(self.communicator, mine)
+        differs = (everyone[:, 3:] != everyone[0, 3:]).any(axis=1)
+        if differs.any():
+            raise ValueError(
+                f"Trainer.fit: workers 0 and {differs.argmax()} have different batches for step "
+                f"{self._batches[0] + 1}; expected the same data in the same order"
+            )
+        self._stopping, self._finishing = (bool(asked.any()) for asked in everyone.T[1:3])
         return float(everyone[0, 0])
 
     def forget(self) -> None:
@@ -86,6 +104,25 @@ class Workers:
         run.seconds = self.agree(run.seconds)
 
 
+def checksum(value: Any, start: int = 0) -> int:
+    """A checksum of what NumPy's arrays, numbers and strings are in a batch; of other values, of their types."""
+    if isinstance(value, Tensor) and value.device.type == "cpu":
+        value = value.numpy()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        shape = f"{value.dtype}{value.shape}".encode()
+        return zlib.crc32(value.tobytes(), zlib.crc32(shape, start))
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    elif not isinstance(value, Tensor) and hasattr(value, "__dict__") and not isinstance(value, tuple | list):
+        value = list(vars(value).values())
+    if isinstance(value, tuple | list):
+        for part in value:
+            start = checksum(part, start)
+        return zlib.crc32(b"%d" % len(value), start)
+    known = isinstance(value, int | float | str | bytes)
+    return zlib.crc32((repr(value) if known else type(value).__name__).encode(), start)
+
+
 def _described(run: Any) -> dict[str, str]:
     """What must be the same on all workers, as strings."""
     optimizer = run.optimizer.state_dict()
@@ -103,8 +140,17 @@ def _described(run: Any) -> dict[str, str]:
         "optimizer": f"{type(run.optimizer).__name__} {optimizer['param_groups']}",
         "optimizer's state": "spread over workers" if run._shards.are_spread else _digest(optimizer["state"]),
         "schedule": repr(schedule),
-        **{name: _shown(value) for name, value in run.about.items()},
+        **_about(run.about),
     }
+
+
+def _about(about: dict[str, Any]) -> dict[str, str]:
+    """What a run is about, by name; the options of a run, by the name of each."""
+    found: dict[str, str] = {}
+    for name, value in about.items():
+        parts = value.items() if isinstance(value, dict) else ((None, value),)
+        found.update({name if key is None else f"{name}: {key}": _shown(part) for key, part in parts})
+    return found
 
 
 def _shown(value: Any) -> str:

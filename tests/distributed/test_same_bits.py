@@ -276,3 +276,51 @@ def test_buffers_of_all_kinds() -> None:
     (alone,) = together(1, work)
     for workers in (2, 3, 5):
         assert together(workers, work) == [alone] * workers
+
+
+class Sharing(tg.nn.Module):
+    """With a weight of two layers, an empty parameter, and a layer that only some rows use, which is recomputed."""
+
+    def __init__(self) -> None:
+        self.first, self.second, self.some = (tg.nn.Linear(4, 4) for _ in range(3))
+        self.second.weight = self.first.weight
+        self.empty = tg.nn.Parameter(tg.zeros(0, 3))
+        self.output = tg.nn.Linear(4, 1)
+
+    def forward(self, x: tg.Tensor) -> tg.Tensor:
+        h = tg.tanh(self.second(tg.tanh(self.first(x))))
+        if (x.numpy()[:, 0] > 0.8).any():
+            h = tg.checkpoint(lambda h: tg.tanh(self.some(h)), h)
+        return self.output(h) + self.empty.sum()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_parameters_of_all_kinds(dtype: str) -> None:
+    """Some are frozen between calls of `fit`, which is called several times; one is only the optimizer's."""
+
+    def work(communicator: ThreadCommunicator) -> list[bytes]:
+        model = Sharing().to(dtype=dtype)
+        rng = np.random.default_rng(0)
+        data = [tuple(tg.tensor(rng.normal(size=(13, n)), dtype=dtype) for n in (4, 1)) for _ in range(4)]
+        scale = tg.nn.Parameter(tg.tensor([1.0 + communicator.rank], dtype=dtype))
+        trainer = tg.train.Trainer(
+            model,
+            lambda model, batch, carry: (((model(batch[0]) * scale - batch[1]) ** 2).mean(), None),
+            tg.optim.Adam([*model.parameters(), scale], lr=0.01),
+            accumulate=2,
+            clip=0.5,
+            communicator=communicator,
+            micro_batches=7,
+            split=tg.data.split_rows,
+        )
+        trainer.fit(data, steps=3)
+        model.some.requires_grad_(False)
+        trainer.fit(data, steps=5)
+        model.some.requires_grad_(True)
+        model.first.bias.requires_grad_(False)
+        trainer.fit(data, steps=8)
+        return [*(array.tobytes() for array in model.state_dict().values()), scale.detach().numpy().tobytes()]
+
+    (alone,) = together(1, work)
+    for workers in (2, 3, 7):
+        assert together(workers, work) == [alone] * workers

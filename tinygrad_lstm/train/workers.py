@@ -13,7 +13,7 @@ import numpy as np
 from .._tensor import Tensor
 from .._version import __version__
 from ..device import get_num_threads
-from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters, gathered
+from ..distributed.collectives import agree, all_gather, barrier, broadcast_parameters, gathered, spread
 from ..distributed.communicator import Communicator, WorkerError
 from ..random import random_state, set_random_state
 
@@ -99,6 +99,11 @@ class Workers:
             return
         agree(self.communicator, "Trainer.fit", _described(run))
         broadcast_parameters(run.model, self.communicator)
+        known = {id(parameter) for parameter in run.model.parameters()}
+        others = [parameter for parameter in run._parameters() if id(parameter) not in known]  # the optimizer's
+        for parameter in others:
+            parameter._mark_written()
+        spread(self.communicator, [(parameter._array, parameter.device, 0) for parameter in others])
         state = json.loads(all_gather(self.communicator, json.dumps(random_state()).encode())[0])
         set_random_state(state)
         run.seconds = self.agree(run.seconds)
@@ -136,6 +141,7 @@ def _described(run: Any) -> dict[str, str]:
         "threads": str(get_num_threads()),
         "step": str(run.step),
         "micro-batches": str(run._parts.number),
+        "frozen parameters": repr([k for k, each in enumerate(run._parameters()) if not each.requires_grad]),
         "clip, accumulate and average": repr(settings),
         "optimizer": f"{type(run.optimizer).__name__} {optimizer['param_groups']}",
         "optimizer's state": "spread over workers" if run._shards.are_spread else _digest(optimizer["state"]),

@@ -56,9 +56,9 @@ class Cost:
         byte: the seconds that the machine needs for a byte, besides the network.
     """
 
-    exchange: float = 4e-4
-    delays: float = 3.0
-    byte: float = 5e-10
+    exchange: float = 8e-4
+    delays: float = 2.3
+    byte: float = 2e-9
 
     def sum(self, size: int, tree: SumTree, network: Network) -> float:
         """The seconds in which a bucket is summed: two exchanges, of parts of sums and of sums."""
@@ -195,7 +195,7 @@ def measure() -> Cost:
     print(f"with the program that forwards packets: {cost}\nwithout it: {own}\n")
     print("| | measurements | median error | largest | median with sign |\n" + "| --- " * 5 + "|")
     print(shown_errors("sums of two workers (fitted)", errors(cost, 2, sums)))
-    print(shown_errors("the same, without that program (fitted)", errors(own, 2, alone)), flush=True)
+    print(shown_errors("the same over the loopback (fitted)", errors(own, 2, alone)), flush=True)
     for workers in (2, 3, 4):
         found = list(measured_steps(workers, TESTED, SLEEPING, 3))
         print(shown_errors(f"steps of {workers} workers that sleep", errors(cost, workers, found)), flush=True)

@@ -237,8 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
         place = Path(name)
         (place / "book.txt").write_text(TEXT * 3)
         problems = [
-            Characters(place / "book.txt", 440 if options.quick else 1000),
-            Classes(20 if options.quick else 200),
+            Characters(place / "book.txt", 440 if options.quick else 600),
+            Classes(20 if options.quick else 100),
         ]
         killers = []
         for problem in problems:

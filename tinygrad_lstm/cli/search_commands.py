@@ -182,7 +182,7 @@ class SearchedTrain(Searched):
         "embedding=16,32,64",
         "seq_len=16,32,64",
     )
-    REFUSED = ("out", "resume", "init_from", "seed", "threads")
+    REFUSED = ("out", "resume", "init_from", "seed", "threads", "workers", "micro_batches", "restarts")
 
     def _check_fixed(self) -> None:
         require("--data", "-" not in (self.given["data"] or ()), "files, which each trial reads", "-")

@@ -1,5 +1,6 @@
 """Workers of MPI: what they take and what they refuse."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -63,3 +64,16 @@ def test_arrays_of_a_device(knows_cuda: str, counts: str) -> None:
 def test_an_mpi_without_threads_is_refused() -> None:
     _, err = run(SERIALIZED, PMI_SIZE="1")
     assert "RuntimeError: tg.distributed: MPI was started without MPI_THREAD_MULTIPLE" in err
+
+
+def test_backends_that_are_not_there() -> None:
+    _, err = run("import tinygrad_lstm as tg; tg.distributed.init(backend='gloo')")
+    assert "ValueError: tg.distributed.init: expected backend to be 'mpi', 'nccl' or None, got 'gloo'" in err
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    if not mpiexec.exists() or importlib.util.find_spec("cupy") is not None:
+        pytest.skip("there is no mpiexec beside Python, or there is a CuPy")
+    program = "import tinygrad_lstm as tg; tg.distributed.init(backend='nccl')"
+    command = [mpiexec, "-n", "2", sys.executable, "-c", program]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("ImportError: tg.distributed.init: backend 'nccl' needs CuPy with NCCL, but") == 2

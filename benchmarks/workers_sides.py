@@ -65,7 +65,7 @@ class Turn:
     @property
     def hidden(self) -> float:
         """The share of the communication for which the step did not wait."""
-        return 1 - self.waiting / self.communicating if self.communicating else float("nan")
+        return max(0.0, 1 - self.waiting / self.communicating) if self.communicating else float("nan")
 
 
 class Group:

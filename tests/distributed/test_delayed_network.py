@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,5 +57,6 @@ def test_a_cut_ends_both_sides(network: DelayedNetwork, tmp_path: Path) -> None:
         assert [workers.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
         network.set(open=False)
         workers.wait(timeout=60)
-    messages = [(tmp_path / str(rank)).read_text() for rank in (0, 1)]
-    assert messages == [f"worker {other} has not answered for 1 s" for other in (1, 0)]
+    for rank, other in ((0, 1), (1, 0)):
+        message = (tmp_path / str(rank)).read_text()
+        assert re.fullmatch(rf"worker {other} has not answered for \d s", message)

@@ -17,7 +17,7 @@ from tinygrad_lstm.distributed.micro_sums import Addend, MicroSums
 from tinygrad_lstm.distributed.trees import SumTree
 
 SHAPES: list[tuple[int, ...]] = [(), (0,), (1,), (3,), (2, 0), (2, 3), (7, 1, 2)]
-EXTREMES = [0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"), 6e4, 1e-7, 1 / 3]
+EXTREMES = [0.0, -0.0, -0.0, -0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan"), 6e4, 1e-7, 1 / 3]
 
 
 class Case:
@@ -41,7 +41,7 @@ class Case:
     @staticmethod
     def _drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
         plain, extreme = rng.normal(size=shape), rng.choice(EXTREMES, size=shape)
-        return np.where(rng.random(shape) < 0.8, plain, extreme).astype(dtype)
+        return np.where(rng.random(shape) < rng.choice([0.2, 0.8]), plain, extreme).astype(dtype)
 
     def summed(self, communicator: Any, device: str) -> list[tuple[str, bytes] | None]:
         """The sums, as bytes."""

@@ -271,6 +271,8 @@ def test_buffers_of_all_kinds() -> None:
         state = model.state_dict()
         assert state["large"] == [2**62 + 1] and state["bytes"].tolist() == [1, 3]
         assert state["seen"].tolist() == [True, False]
+        np.testing.assert_array_equal(state["constant"], [np.inf, np.nan, -0.0])
+        assert np.signbit(state["constant"][2])
         return [array.tobytes() for array in state.values()]
 
     (alone,) = together(1, work)

@@ -11,7 +11,8 @@ import sys
 from importlib import import_module
 
 IMPORTED = (
-    *("asyncio", "concurrent.futures", "multiprocessing", "subprocess", "tempfile", "unittest.mock", "urllib.request"),
+    *("asyncio", "concurrent.futures", "multiprocessing.connection", "subprocess", "tempfile", "unittest.mock"),
+    "urllib.request",
     *("numpy.testing", "onnx", "rich.console", "rich.progress", "safetensors.numpy", "typer.testing"),
 )
 MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty")

@@ -13,11 +13,12 @@ import pytest
 
 import tinygrad_lstm as tg
 
+GPU = tg.cuda.is_available()
 MODULES = sorted(
     {"tinygrad_lstm", *(found.name for found in pkgutil.walk_packages(tg.__path__, "tinygrad_lstm."))}
     - {"tinygrad_lstm.__main__"}  # runs the command when imported
     - {f"tinygrad_lstm.estimators.{name}" for name in ("sktime", "aeon")}  # tests/estimators/test_adapters.py runs them
-    - ({"tinygrad_lstm.backends.cupy_backend"} if not tg.cuda.is_available() else set())
+    - ({f"tinygrad_lstm.{name}" for name in ("backends.cupy_backend", "distributed.nccl")} if not GPU else set())
 )
 
 

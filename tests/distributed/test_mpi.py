@@ -76,4 +76,5 @@ def test_backends_that_are_not_there() -> None:
     command = [mpiexec, "-n", "2", sys.executable, "-c", program]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
-    assert done.stderr.count("ImportError: tg.distributed.init: backend 'nccl' needs CuPy with NCCL, but") == 2
+    # The first worker that ends may end the other one before that says so, too.
+    assert "ImportError: tg.distributed.init: backend 'nccl' needs CuPy with NCCL, but" in done.stderr

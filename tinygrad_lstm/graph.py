@@ -9,6 +9,7 @@ import linecache
 import operator
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -64,14 +65,23 @@ _numbers = itertools.count()
 
 
 sees_gradient: list[Callable[[Any], None]] = []
-"""Called with a tensor before the library sets its `grad`, in any thread."""
+"""Called with a tensor before the library sets its `grad`, in any thread. Changed while `setting_gradient` is held."""
+
+setting_gradient = threading.RLock()  # what is collected meanwhile may set one, too
+if hasattr(os, "register_at_fork"):  # a fork while a different thread holds it would leave it held forever
+    os.register_at_fork(
+        before=setting_gradient.acquire,
+        after_in_parent=setting_gradient.release,
+        after_in_child=setting_gradient.release,
+    )
 
 
 def set_gradient(tensor: Any, gradient: Any) -> None:
     """Sets the `grad` of a tensor."""
-    for see in [*sees_gradient]:
-        see(tensor)
-    tensor.grad = gradient
+    with setting_gradient:
+        for see in sees_gradient:
+            see(tensor)
+        tensor.grad = gradient
 
 
 def next_number() -> int:

@@ -25,7 +25,7 @@ from tinygrad_lstm.backends.base import Array, HostArray
 
 from .._tensor import Tensor
 from ..device import Device
-from ..graph import OWN_CODE, sees_gradient
+from ..graph import OWN_CODE, sees_gradient, setting_gradient
 from ..mode import mode
 from .codes import codes_in, functions_of, names_in_code, variables_around
 from .watching import IMPURE_BUILTINS, is_followed, is_known
@@ -201,13 +201,15 @@ class Effects:
 
     def __enter__(self) -> "Effects":
         _under_way.append(self)
-        sees_gradient.append(self._see_gradient)
+        with setting_gradient:
+            sees_gradient.append(self._see_gradient)
         self._look()
         return self
 
     def __exit__(self, *exception: object) -> None:
         _under_way.remove(self)
-        sees_gradient.remove(self._see_gradient)
+        with setting_gradient:
+            sees_gradient.remove(self._see_gradient)
 
     def _see_gradient(self, tensor: Tensor) -> None:
         if self._thread != threading.get_ident():
@@ -239,7 +241,7 @@ class Effects:
                 setattr(tensor._shared_version(), name, value)
         changed = None
         for name, way, thing, before in self._kept:
-            now = way.read(thing)
+            now = way.read(thing)  # first: a change after it by a different thread is not undone
             others = [*self._others.get(id(thing), ())]
             if others and way is _TENSOR:
                 before = (*before[:2], now[2])

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array, HostArray
 
 from .._tensor import Tensor
-from ..device import Device
+from ..device import Device, get_device
 from .communicator import Communicator, Pending
 from .trees import SumTree
 
@@ -84,14 +84,6 @@ def agree(communicator: Communicator, what: str, values: Mapping[str, str]) -> N
             raise ValueError(f"{what}: workers 0 and {rank} must have the same {', '.join(names)}, but have {shown}")
 
 
-def broadcast(communicator: Communicator, array: Array, root: int = 0) -> None:
-    """Copies a contiguous array of one worker into those of all others, which have its shape and dtype."""
-    if communicator.rank == root:
-        communicator.exchange(dict.fromkeys(others(communicator), array), {}).wait()
-    else:
-        communicator.exchange({}, {root: array}).wait()
-
-
 def spread(communicator: Communicator, arrays: Iterable[tuple[Array, Device, int]], bucket: int = BUCKET) -> None:
     """Copies each of some arrays from the worker that owns it into those of the others, in buckets.
 
@@ -162,8 +154,8 @@ def broadcast_parameters(model: HasState, communicator: Communicator, root: int 
     state = {name: np.array(array, order="C") for name, array in model.state_dict().items()}
     shapes = {name: f"{array.dtype}{array.shape}" for name, array in state.items()}
     agree(communicator, "broadcast_parameters", shapes)
-    for array in state.values():
-        broadcast(communicator, array, root)
+    host = get_device("cpu")
+    spread(communicator, [(array, host, root) for array in state.values()])
     model.load_state_dict(state)
 
 

@@ -40,15 +40,19 @@ class RunFiles:
             self._unwritten = []
 
     @contextmanager
-    def resumed(self) -> Iterator[None]:
-        """Completes the files, and is left when the run stands at the last checkpoint: later metrics are removed."""
+    def completed(self) -> Iterator[None]:
+        """Completes the files of a run that is resumed; within this context, no other trainer may write to them."""
         if self._folder is None:
             yield
             return
         with self._folder.locked():
             self._folder.complete()
             yield
-            self._folder.rewind(Checkpoint.load(self._folder.last).step)
+
+    def rewind(self, step: int) -> None:
+        """Removes the metrics that are from after a step."""
+        if self._folder is not None:
+            self._folder.rewind(step)
 
     def write(self, line: str) -> None:
         """Appends a line to the metrics."""

@@ -373,11 +373,12 @@ class Trainer(Generic[M]):
     def _resume(self) -> None:
         if self.folder is None:
             raise ValueError("Trainer.fit: resume=True needs a folder; expected `out` to be given to the trainer")
-        with self._files.resumed():
+        with self._files.completed():
             self._group.wait_for_all()
             checkpoint = Checkpoint.load(self.folder.last)
             with checkpoint.blamed("of a different run, or invalid"):
                 self.restore(checkpoint)
+            self._files.rewind(checkpoint.step)
 
     @property
     def is_first(self) -> bool:

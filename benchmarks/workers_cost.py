@@ -56,9 +56,9 @@ class Cost:
         byte: the seconds that the machine needs for a byte, besides the network.
     """
 
-    exchange: float = 8e-4
-    delays: float = 2.3
-    byte: float = 2e-9
+    exchange: float = 1e-4
+    delays: float = 2.5
+    byte: float = 5e-10
 
     def sum(self, size: int, tree: SumTree, network: Network) -> float:
         """The seconds in which a bucket is summed: two exchanges, of parts of sums and of sums."""

@@ -20,11 +20,11 @@ from tinygrad_lstm.io.weights import load_weights, save_weights
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module
 from tinygrad_lstm.printable import printable
-from tinygrad_lstm.tracing.model.recording import named_errors
-from tinygrad_lstm.tracing.model.runs import recorded
-from tinygrad_lstm.tracing.streams.nodes import Moment
-from tinygrad_lstm.tracing.streams.plan import plan_of
-from tinygrad_lstm.tracing.streams.step import StepOfModel
+from tinygrad_lstm.programs.recording import named_errors
+from tinygrad_lstm.programs.runs import recorded
+from tinygrad_lstm.streams.nodes import Moment
+from tinygrad_lstm.streams.plan import plan_of
+from tinygrad_lstm.streams.step import StepOfModel
 
 from .streaming import kept_rows
 

@@ -12,8 +12,8 @@ from tinygrad_lstm.creation import randn, zeros
 from tinygrad_lstm.mode import no_grad
 from tinygrad_lstm.nn import Module, ModuleList
 from tinygrad_lstm.ops.recurrent import checked_lengths
+from tinygrad_lstm.starts import start_of
 from tinygrad_lstm.states import joined_like, leaves_of, names_of, parts_of, rebuilt, with_tensors
-from tinygrad_lstm.tracing.starts import start_of
 
 from .cells import check_dropout
 from .layout import Flags, Layout, Lengths

@@ -14,8 +14,8 @@ from .nn import Module
 from .ops.elementwise import where
 from .ops.padding import pad
 from .ops.recurrent import checked_flags, checked_lengths, run_scan, step_mask
+from .starts import start_of
 from .states import CheckedStep, joined_like, names_of, parts_of, with_tensors
-from .tracing.starts import start_of
 
 __all__ = ["scan"]
 

@@ -32,7 +32,7 @@ from .device import Device, device_of, get_device
 from .exchange import Exchange, to_array
 from .graph import OWN_CODE, GraphNode, Leaf
 from .mode import Switch, mode, no_grad
-from .tracing.shapes import shape_seen, shapes_traced
+from .tracer_hooks import shape_seen, shapes_traced
 
 __all__ = ["Tensor", "as_tensor", "tensor"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .tracing.lengths import Length
+from .lengths import Length
 
 __all__ = ["ElementCount", "integer", "integers"]
 

@@ -21,9 +21,9 @@ from tinygrad_lstm.backends.dtypes import (
 from ._tensor import Tensor, as_tensor
 from .arguments import integer, integers
 from .device import Device, device_of, get_device
+from .lengths import Length
 from .random import drawing
-from .tracing.calls import shown_whole
-from .tracing.lengths import Length
+from .tracer_hooks import shown_whole
 
 __all__ = [
     "arange",

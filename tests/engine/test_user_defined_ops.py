@@ -11,9 +11,9 @@ from leaves import F64, given, leaf
 import tinygrad_lstm as tg
 from tinygrad_lstm import Tensor
 from tinygrad_lstm.backends.base import Array
+from tinygrad_lstm.lengths import Length
 from tinygrad_lstm.mode import Switch, Tracer
 from tinygrad_lstm.ops.rules import AddsInto, OverRows
-from tinygrad_lstm.tracing.lengths import Length
 
 
 @tg.op(x=lambda g, x, F: g * F.cos(x))

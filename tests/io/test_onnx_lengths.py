@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from onnx_exports import Applied, Runner, Tensor, assert_same_function, rows
 
 import tinygrad_lstm as tg
+from tinygrad_lstm.lengths import Length, Quotient
 from tinygrad_lstm.models import LSTM
-from tinygrad_lstm.tracing.lengths import Length, Quotient
 
 OPERATORS = {sign: getattr(operator, name) for sign, name in [
     ("+", "add"), ("-", "sub"), ("*", "mul"), ("//", "floordiv"), ("%", "mod"), ("/", "truediv"), (">>", "rshift")

@@ -16,7 +16,7 @@ from ..io.models.ports import Port, UnknownShapeError
 from ..mode import no_grad
 from ..nn import Module
 from ..printable import printable
-from ..tracing.model.examples import examples_of
+from ..programs.examples import examples_of
 from .shared import path_option, require, with_notes
 
 __all__ = ["ModelFile", "Shapes", "StatePairs", "WholeModel", "shape_advice"]

@@ -13,10 +13,10 @@ from .._tensor import Tensor, operand
 from ..html import preformatted
 from ..nn import Module
 from ..ops.sequence import FusedStep, UntraceableError
+from ..starts import start_of
 from ..states import CheckedStep, joined_like, leaves_of, names_of, parts_of, with_tensors
 from ..tracing.names import Names
 from ..tracing.run import Like
-from ..tracing.starts import start_of
 from ..tracing.step import TracedStep
 from .data_path import DataPath, Part
 from .equations import Equations

@@ -15,9 +15,9 @@ from tinygrad_lstm.backends.dtypes import FLOAT16, FLOAT32, FLOAT64
 from .._tensor import Tensor
 from ..device import get_device
 from ..graph import record
+from ..lengths import Derived, plain
 from ..mode import mode
-from ..tracing.lengths import Derived, plain
-from ..tracing.shapes import shapes_traced
+from ..tracer_hooks import shapes_traced
 from .operation import MISSING, NUMBERS, Op
 from .source import by_own_names, compiled, written_when_called
 

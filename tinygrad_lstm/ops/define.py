@@ -41,7 +41,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._tensor import Tensor, operand
-from ..tracing.calls import shown_whole
+from ..tracer_hooks import shown_whole
 from .calling import caller
 from .one_pass import OnePass
 from .operation import ALIASES, INPUT, MISSING, Op, Promotion

@@ -15,8 +15,8 @@ from tinygrad_lstm.backends.dtypes import check_bounds, promoted_dtype
 from .._tensor import Tensor, operand
 from ..device import Device, device_of, get_device
 from ..graph import Node, Pick, user_line, watch
+from ..lengths import Derived, plain
 from ..mode import Mode, mode
-from ..tracing.lengths import Derived, plain
 from ..walk import has_nan
 from .rules import OpDerivative, Rule, asked_by, function_of
 

@@ -1,1 +1,1 @@
-"""Tracing of one run of a model: what it needs from tensors and ops."""
+"""A step of a sequence, run once and recorded: its program, the derivative of this program, and when each part runs."""

@@ -18,7 +18,7 @@ from ..device import Device
 from ..graph import Leaf, Node, Pick, next_number, user_line
 from ..mode import Switch, Tracer
 from ..random import no_draws
-from .builtin import prints_seen
+from ..tracer_hooks import prints_seen
 from .dry import dry_forward
 from .effects import Effects
 from .watching import watched_calls

@@ -19,8 +19,8 @@ from ..._tensor import Tensor, as_tensor
 from ...device import Device, default_device, get_device
 from ...nn import Module, Parameter
 from ...printable import printable
-from ...tracing.model.examples import EXAMPLE_STEPS
-from ...tracing.streams.planning import NotCausalError
+from ...programs.examples import EXAMPLE_STEPS
+from ...streams.planning import NotCausalError
 from .body import Body, computing_in, floats_as, plain_array
 from .names import identifiers
 from .ports import Made, Port, UnknownShapeError, by_port, checked

@@ -46,8 +46,8 @@ from tinygrad_lstm.backends.dtypes import is_float
 from ..._tensor import Tensor, as_tensor
 from ...creation import full
 from ...device import get_device
+from ...lengths import Derived
 from ...ops import stack
-from ...tracing.lengths import Derived
 from ..errors import ContentError, shown
 from ..onnx.tensors import dtype_of
 from .annotations import is_of

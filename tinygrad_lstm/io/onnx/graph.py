@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, checked_dtype, limits
 
-from ...tracing.lengths import Derived, Length, Quotient, Size
-from ...tracing.model.program import Call, Constant, Operand, Value
+from ...lengths import Derived, Length, Quotient, Size
+from ...programs.program import Call, Constant, Operand, Value
 
 __all__ = ["Graph", "Input", "largest", "smallest", "some", "value_info"]
 

@@ -7,10 +7,10 @@ from onnx import checker, helper, shape_inference
 
 from ..._version import __version__
 from ...nn import Module
-from ...tracing.model.examples import Dims
-from ...tracing.model.program import Program
-from ...tracing.model.recording import named_errors
-from ...tracing.model.runs import recorded
+from ...programs.examples import Dims
+from ...programs.program import Program
+from ...programs.recording import named_errors
+from ...programs.runs import recorded
 from .graph import Graph, value_info
 from .recurrent import write
 

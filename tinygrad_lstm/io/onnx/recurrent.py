@@ -12,9 +12,9 @@ from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import INT64
 
 from ...kinds import KINDS
+from ...lengths import Size
 from ...ops import recurrent
-from ...tracing.lengths import Size
-from ...tracing.model.program import Call, Constant, Loop, Operand
+from ...programs.program import Call, Constant, Loop, Operand
 from ..recurrent import gates_reordered, recurrent_bias
 from .activations import in_onnx
 from .graph import Graph, Input, value_info

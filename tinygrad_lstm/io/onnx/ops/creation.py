@@ -5,7 +5,7 @@ from typing import Any
 from tinygrad_lstm.backends.dtypes import FLOAT64, INT64
 
 from .... import creation
-from ....tracing.lengths import Length, Size
+from ....lengths import Length, Size
 from ..graph import Graph, Input
 from .entries import writes
 

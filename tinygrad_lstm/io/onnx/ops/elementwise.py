@@ -8,7 +8,7 @@ import numpy as np
 from tinygrad_lstm.backends.dtypes import is_bool, is_float, is_integer, limits, widened_dtype
 
 from ....ops import activation, clamping, comparison, elementwise, loss, rounding, trigonometric
-from ....tracing.model.program import Constant, Operand, Value
+from ....programs.program import Constant, Operand, Value
 from ..graph import Graph, Input
 from .entries import ENTRIES, Entry, as_dtype, wide, write_alike, writes
 

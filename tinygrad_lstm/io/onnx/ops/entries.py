@@ -12,10 +12,10 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
+from ....lengths import Derived, Length
 from ....ops.reduction import Dim, dim_of, dims_of
-from ....tracing.lengths import Derived, Length
-from ....tracing.model.program import Call, Operand
-from ....tracing.model.recording import UntraceableError
+from ....programs.program import Call, Operand
+from ....programs.recording import UntraceableError
 from ..graph import Graph, Input, largest, some
 
 __all__ = [

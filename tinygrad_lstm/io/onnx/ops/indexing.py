@@ -7,9 +7,9 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import is_bool, is_integer
 
+from ....lengths import Length, Size
 from ....ops import indexing
-from ....tracing.lengths import Length, Size
-from ....tracing.model.program import Constant, Operand, Value, full_index
+from ....programs.program import Constant, Operand, Value, full_index
 from ..graph import Graph, Input, largest, smallest
 from .entries import at_indices, dim_in, fixed, writes
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import widened_dtype
 
+from ....lengths import Size
 from ....ops import linalg, normalization
-from ....tracing.lengths import Size
-from ....tracing.model.program import Operand
+from ....programs.program import Operand
 from ..graph import Graph, Input
 from .entries import writes
 

@@ -9,7 +9,7 @@ from tinygrad_lstm.backends.dtypes import INT64, is_float, widened_dtype
 
 from ....ops import _softmax, class_loss, cumulative, reduction
 from ....ops.reduction import Dim
-from ....tracing.model.program import Operand
+from ....programs.program import Operand
 from ..graph import Graph, Input
 from .entries import Entry, dim_in, dims_in, wide, write_alike, writes
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import BOOL, INT64
 
+from ....lengths import Size
 from ....ops import scattering
-from ....tracing.lengths import Size
-from ....tracing.model.program import Constant, Operand, Value
+from ....programs.program import Constant, Operand, Value
 from ..graph import Graph, Input
 from .entries import as_dtype, dim_in, fixed, writes
 from .indexing import index_of

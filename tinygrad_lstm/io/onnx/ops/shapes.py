@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ....lengths import Length, Size, key
 from ....ops import linalg, padding, shape
 from ....ops.reduction import Dim
-from ....tracing.lengths import Length, Size, key
-from ....tracing.model.program import Call, Operand, Value
+from ....programs.program import Call, Operand, Value
 from ..graph import Graph, Input, largest, smallest
 from .entries import ENTRIES, Entry, dim_in, dims_in, fixed, writes
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import INT64, is_bool, is_float, limits
 
+from ....lengths import Size
 from ....ops import cumulative, sorting
-from ....tracing.lengths import Size
-from ....tracing.model.program import Operand
+from ....programs.program import Operand
 from ..graph import Graph, Input
 from .entries import Entry, dim_in, wide, writes
 

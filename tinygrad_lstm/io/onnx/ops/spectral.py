@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ....lengths import Size
 from ....ops import spectral
-from ....tracing.lengths import Size
-from ....tracing.model.program import Operand
+from ....programs.program import Operand
 from ..graph import Graph, Input
 from .entries import fixed, writes
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from tinygrad_lstm.backends.dtypes import FLOAT64, is_float, widened_dtype
 
+from ....lengths import Length
 from ....ops import convolution, pooling
 from ....ops.convolution import PerDim, per_dim
-from ....tracing.lengths import Length
-from ....tracing.model.program import Operand
+from ....programs.program import Operand
 from ..graph import Graph, Input
 from .entries import Entry, fixed, writes
 

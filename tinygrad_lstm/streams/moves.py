@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..._tensor import Tensor
-from ...ops import indexing, padding
-from ...ops import shape as shapes
-from ...ops.reduction import dim_of
+from .._tensor import Tensor
 from ..lengths import Derived
-from ..model.program import Call, full_index
+from ..ops import indexing, padding
+from ..ops import shape as shapes
+from ..ops.reduction import dim_of
+from ..programs.program import Call, full_index
 from .cumulative import last_steps
 from .layout import BATCH, TIME, Layout
 from .nodes import Pad

@@ -8,14 +8,14 @@ from typing import Any
 
 from tinygrad_lstm.backends.dtypes import FLOAT64, INT64, is_float
 
-from ..._tensor import Tensor
-from ...creation import arange, full, zeros
-from ...device import Device
-from ...ops import cumulative, recurrent
-from ...ops.elementwise import where
-from ...ops.reduction import dim_of
-from ...ops.shape import cat
-from ..model.program import Call
+from .._tensor import Tensor
+from ..creation import arange, full, zeros
+from ..device import Device
+from ..ops import cumulative, recurrent
+from ..ops.elementwise import where
+from ..ops.reduction import dim_of
+from ..ops.shape import cat
+from ..programs.program import Call
 from .layout import BATCH, TIME, Layout
 from .nodes import Frames, Moment, Node, States
 from .planning import Fixed, Flow, Planner, refused, sources, streams

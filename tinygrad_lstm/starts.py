@@ -11,17 +11,17 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_float
 
-from .._tensor import Tensor, as_tensor
-from ..creation import full, zeros_like
-from ..mode import Switch, Tracer, mode, no_grad
-from ..nn import Module, Parameter
-from ..ops.shape import broadcast_to
-from ..random import forked_draws
-from ..states import joined_like, parts_of
-from .builtin import prints_seen
-from .dry import dry_forward
-from .effects import Effects
+from ._tensor import Tensor, as_tensor
+from .creation import full, zeros_like
 from .lengths import plain
+from .mode import Switch, Tracer, mode, no_grad
+from .nn import Module, Parameter
+from .ops.shape import broadcast_to
+from .random import forked_draws
+from .states import joined_like, parts_of
+from .tracer_hooks import prints_seen
+from .tracing.dry import dry_forward
+from .tracing.effects import Effects
 
 __all__ = ["start_of"]
 

@@ -13,11 +13,11 @@ import numpy as np
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_integer
 
-from ..._tensor import Tensor, as_tensor, tensor
-from ...creation import zeros
-from ...device import Device
-from ...ops.shape import cat
-from ..model.program import Constant, Loop, Operand, Program, Value, taken
+from .._tensor import Tensor, as_tensor, tensor
+from ..creation import zeros
+from ..device import Device
+from ..ops.shape import cat
+from ..programs.program import Constant, Loop, Operand, Program, Value, taken
 
 # Each registers its ops.
 from . import cumulative, moves, pointwise, recurrent, spectral, windows  # noqa: F401

@@ -10,12 +10,12 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
 
-from ..._tensor import Tensor, as_tensor
-from ...ops import indexing, linalg, normalization, reduction, scattering, sorting
-from ...ops.indexing import check_range
-from ...ops.reduction import dim_of, dims_of
-from ..model.program import Call
-from ..rows import ALONG_DIMS, ELEMENTWISE
+from .._tensor import Tensor, as_tensor
+from ..ops import indexing, linalg, normalization, reduction, scattering, sorting
+from ..ops.indexing import check_range
+from ..ops.reduction import dim_of, dims_of
+from ..programs.program import Call
+from ..tracing.rows import ALONG_DIMS, ELEMENTWISE
 from .layout import BATCH, TIME, Factor, Layout
 from .planning import Fixed, Flow, Planner, applied, filled, refused, streams, values_in
 

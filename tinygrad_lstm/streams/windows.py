@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..._tensor import Tensor
-from ...creation import zeros
-from ...ops import convolution, linalg, padding, pooling
-from ...ops.convolution import padded_ends, per_dim
-from ...ops.reduction import dim_of
-from ...ops.shape import cat
-from ..model.program import Call
+from .._tensor import Tensor
+from ..creation import zeros
+from ..ops import convolution, linalg, padding, pooling
+from ..ops.convolution import padded_ends, per_dim
+from ..ops.reduction import dim_of
+from ..ops.shape import cat
+from ..programs.program import Call
 from .layout import TIME, Layout
 from .nodes import Window
 from .planning import Flow, Planner, refused, streams

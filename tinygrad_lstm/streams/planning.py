@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._tensor import Tensor, as_tensor
-from ...creation import full
-from ...device import Device
+from .._tensor import Tensor, as_tensor
+from ..creation import full
+from ..device import Device
 from ..lengths import Derived, Length, evaluated
-from ..model.program import Call, Constant, Loop, Operand, Program, Value, leaves
+from ..programs.program import Call, Constant, Loop, Operand, Program, Value, leaves
 from .layout import BATCH, TIME, Factor, Layout, Pair
 from .nodes import Hold, Map, Node, Rate
 from .timeline import Timeline, steps_behind

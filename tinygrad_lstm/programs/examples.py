@@ -11,9 +11,9 @@ import numpy as np
 from tinygrad_lstm.backends.base import HostArray
 from tinygrad_lstm.backends.dtypes import is_float
 
-from ..._tensor import Tensor, as_tensor, tensor
-from ...device import Device, get_device
-from ...nn import Module
+from .._tensor import Tensor, as_tensor, tensor
+from ..device import Device, get_device
+from ..nn import Module
 from .recording import UntraceableError
 
 __all__ = ["EXAMPLE_STEPS", "Dims", "Example", "examples_of", "has_one_length", "lengths_of_runs"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..._tensor import Tensor
-from ...ops import spectral
-from ..model.program import Call
+from .._tensor import Tensor
+from ..ops import spectral
+from ..programs.program import Call
 from .layout import Layout
 from .planning import Flow, Planner, streams
 from .pointwise import Full, check_free, rest

@@ -9,11 +9,11 @@ from typing import Any
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import is_float
 
-from ..._tensor import Tensor
-from ...creation import zeros
-from ...mode import no_grad
-from ...ops.recurrent import traced_step
-from ...ops.sequence import PureStep, UntraceableError
+from .._tensor import Tensor
+from ..creation import zeros
+from ..mode import no_grad
+from ..ops.recurrent import traced_step
+from ..ops.sequence import PureStep, UntraceableError
 from .layout import BATCH, TIME, Layout
 from .nodes import Map
 from .plan import Plan, States

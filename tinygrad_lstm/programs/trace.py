@@ -16,16 +16,16 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array, HostArray
 
-from ..._tensor import Tensor
-from ...creation import arange
-from ...device import device_of
-from ...nn import Module
-from ...ops.convolution import conv1d, conv2d
-from ...ops.indexing import getitem_op
-from ...ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
-from ...ops.shape import reshape_op, unbind_op
+from .._tensor import Tensor
+from ..creation import arange
+from ..device import device_of
 from ..lengths import Derived, Length, Size
-from ..shapes import shapes_traced
+from ..nn import Module
+from ..ops.convolution import conv1d, conv2d
+from ..ops.indexing import getitem_op
+from ..ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from ..ops.shape import reshape_op, unbind_op
+from ..tracer_hooks import shapes_traced
 from .program import Call, Constant, Loop, Operand, Program, Value, full_index, leaves, needed, operands, taken
 from .recording import Held, Note, NotedStep, Run, ShortExampleError, Slot, UntraceableError
 

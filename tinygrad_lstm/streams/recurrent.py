@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._tensor import Tensor
-from ...creation import full
-from ...kinds import KINDS
-from ...ops import recurrent
-from ...ops.sequence import PureStep
-from ...ops.shape import stack
+from .._tensor import Tensor
+from ..creation import full
+from ..kinds import KINDS
 from ..lengths import Derived, evaluated
-from ..model.program import Call, Constant, Loop, Operand, Value, leaves
+from ..ops import recurrent
+from ..ops.sequence import PureStep
+from ..ops.shape import stack
+from ..programs.program import Call, Constant, Loop, Operand, Value, leaves
 from .layout import BATCH, TIME, Layout, Pair
 from .nodes import Frames, Moment, Node, States
 from .planning import Fixed, Flow, Planner, applied, refused, streams

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..._tensor import Tensor, tensor
-from ...mode import no_grad
-from ...nn import Module
-from ...random import random_state, restored_random_state
+from .._tensor import Tensor, tensor
 from ..lengths import Length
+from ..mode import no_grad
+from ..nn import Module
+from ..random import random_state, restored_random_state
 from .examples import EXAMPLE_STEPS, Dims, Example, examples_of, has_one_length, lengths_of_runs
 from .program import Program
 from .recording import Run, ShortExampleError, UntraceableError

@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..._tensor import Tensor
-from ...ops.shape import permute, reshape
+from .._tensor import Tensor
+from ..ops.shape import permute, reshape
 
 __all__ = ["BATCH", "TIME", "Factor", "Layout", "Pair"]
 

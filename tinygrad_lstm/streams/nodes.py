@@ -10,8 +10,8 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 
-from ..._tensor import Tensor
-from ...ops.shape import cat
+from .._tensor import Tensor
+from ..ops.shape import cat
 from .timeline import Timeline
 
 __all__ = ["Frames", "Hold", "Map", "Moment", "Node", "Pad", "Rate", "States", "Window"]

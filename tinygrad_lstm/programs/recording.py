@@ -10,15 +10,15 @@ import numpy as np
 
 from tinygrad_lstm.backends.base import Array
 
-from ..._tensor import Tensor
-from ...graph import next_number, user_line
-from ...mode import Switch, Tracer
-from ...nn import Module
-from ...nn.names import joined
-from ...observing import ShownLayer
-from ...ops.recurrent import chosen, flags_by_rank, run_scan
-from ...ops.shape import unbind
+from .._tensor import Tensor
+from ..graph import next_number, user_line
 from ..lengths import plain
+from ..mode import Switch, Tracer
+from ..nn import Module
+from ..nn.names import joined
+from ..observing import ShownLayer
+from ..ops.recurrent import chosen, flags_by_rank, run_scan
+from ..ops.shape import unbind
 
 __all__ = ["Held", "Note", "NotedStep", "Run", "ShortExampleError", "Slot", "UntraceableError", "named_errors"]
 

@@ -350,6 +350,12 @@ def test_a_product_spreads_what_its_factors_hold(name: str, dtype: str, device: 
         np.testing.assert_allclose(mine, other, 1e-3)
 
 
+def test_sigmoid_of_a_signaling_nan_does_not_warn() -> None:
+    """Uninitialized memory can hold one, and steps are traced with such values."""
+    signaling = np.array([0x7FA00000], np.uint32).view(np.float32)
+    assert np.isnan(tg.sigmoid(tg.tensor(signaling)).numpy()).all()
+
+
 def test_every_differentiable_op_is_swept() -> None:
     names = {case.name for case in ELEMENTWISE} | {case.name for case in LINEAR} | REDUCTIONS | PRODUCTS
     names |= {*attention.__all__, *pooling.__all__, *spectral.__all__}  # in test_attention.py, ...

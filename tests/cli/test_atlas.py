@@ -1,9 +1,9 @@
-"""`tinygrad-lstm atlas`, run as a process, and what it reads from the cells."""
+"""`tinygrad-lstm atlas`, and what it reads from the cells."""
 
 import re
 
 import pytest
-from commands import fail, succeed
+from commands import fail_here, succeed, succeed_here
 
 from tinygrad_lstm.kinds import KINDS
 from tinygrad_lstm.models.atlas import ATLAS
@@ -47,7 +47,7 @@ def test_the_description_names_every_parameter_and_option(name: str) -> None:
 
 
 def test_one_in_full() -> None:
-    printed = succeed("atlas", "lem", "--input-size", 3, "--hidden-size", 6)
+    printed = succeed_here("atlas", "lem", "--input-size", 3, "--hidden-size", 6)
     lines = printed.splitlines()
     assert lines[0] == "tinygrad_lstm.models.atlas.continuous.LEMCell"
     assert "Rusch, Mishra, Erichson and Mahoney" in printed and ">>>" not in printed
@@ -56,15 +56,15 @@ def test_one_in_full() -> None:
         "parameters  weight_ih 24 × 3, weight_hh 18 × 6, bias 24, weight_zh 6 × 6, 240 in total",
         "options     dt=1.0",
     ]
-    printed = succeed("atlas", "lstm")
+    printed = succeed_here("atlas", "lstm")
     assert ">>>" not in printed and printed.endswith("98,816 in total\noptions     forget_bias=1.0\n")
-    assert succeed("atlas", "mgu").endswith("\noptions     none\n")
+    assert succeed_here("atlas", "mgu").endswith("\noptions     none\n")
 
 
 def test_what_it_does_not_know_is_one_line() -> None:
     assert (
-        fail("atlas", "peephole")
+        fail_here("atlas", "peephole")
         == "NAME: expected a cell of the atlas, such as lstm_peephole, lem, gru_reset_after, got 'peephole'"
     )
-    assert fail("atlas", "--hidden-size", 0) == "--hidden-size: expected at least 1, got 0"
-    assert fail("atlas", "lem", "--input-size", -1) == "--input-size: expected at least 1, got -1"
+    assert fail_here("atlas", "--hidden-size", 0) == "--hidden-size: expected at least 1, got 0"
+    assert fail_here("atlas", "lem", "--input-size", -1) == "--input-size: expected at least 1, got -1"

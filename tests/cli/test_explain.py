@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from commands import COMMAND, environment, fail, succeed
+from commands import COMMAND, environment, fail_here, succeed, succeed_here
 from hypothesis import given
 
 import tinygrad_lstm as tg
@@ -52,7 +52,7 @@ def told(printed: str) -> list[list[tuple[str, float]]]:
 
 
 def test_without_a_checkpoint_a_tiny_memory_is_explained() -> None:
-    printed = succeed("explain")
+    printed = succeed_here("explain")
     assert titles(printed) == TITLES
     assert "Step 2 reads '[':  (.[.)?\n" + " " * 21 + "^\n" in printed
     assert all(len(line.replace("\N{COMBINING TILDE}", "")) <= 80 for line in printed.splitlines())
@@ -60,7 +60,7 @@ def test_without_a_checkpoint_a_tiny_memory_is_explained() -> None:
     [((kept, c), _, (left, _), (written, g), (hidden, _), (also_hidden, _))] = told(printed)
     assert (kept, left, written, hidden, also_hidden) == ("keep", "do not write", "write", "hide", "hide")
     assert c > 0.8 and g > 0.8
-    assert succeed("explain") == printed
+    assert succeed_here("explain") == printed
     assert succeed("explain", TINYGRAD_LSTM_COMPILED="0") == printed
 
 
@@ -68,14 +68,14 @@ def test_the_documentation_shows_what_it_prints() -> None:
     """Numbers are not compared: a different processor may round their last digits differently."""
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "look-inside.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^── Forget gate.*?^```", page, re.MULTILINE | re.DOTALL)
-    printed = re.sub(r"\d\.\d+", "#", succeed("explain"))
+    printed = re.sub(r"\d\.\d+", "#", succeed_here("explain"))
     lines = re.sub(r"\d\.\d+", "#", shown).splitlines()[:-1]
     kept = [line for line in lines if "%" not in line and "█" not in line]
     assert len(kept) > 10 and all(line in printed.splitlines() for line in kept)
 
 
 def test_the_following_steps_keep_forget_and_answer() -> None:
-    printed = succeed("explain", "--steps", 4)
+    printed = succeed_here("explain", "--steps", 4)
     assert titles(printed) == TITLES * 4
     _, between, closed, asked = told(printed)
     assert [done for done, _ in between] == ["keep"] * 2 + ["do not write"] * 2 + ["hide"] * 2
@@ -85,10 +85,10 @@ def test_the_following_steps_keep_forget_and_answer() -> None:
 
 
 def test_the_tiny_memory_explains_a_different_text() -> None:
-    printed = succeed("explain", "--text", "[]((?", "--units", 1)
+    printed = succeed_here("explain", "--text", "[]((?", "--units", 1)
     assert "Step 4 reads '?':  []((?" in printed
     assert "Unit 1:" in printed and "Unit 0:" not in printed
-    assert succeed("explain", "--text", "[]((?", "--units", "0, 1", "--step", 0).count("Unit 0:") == 5
+    assert succeed_here("explain", "--text", "[]((?", "--units", "0, 1", "--step", 0).count("Unit 0:") == 5
 
 
 @given(st.text(CHARACTERS.characters, min_size=1, max_size=30))
@@ -122,7 +122,7 @@ def test_training_a_memory_does_not_change_the_random_state() -> None:
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_step_of_a_checkpoint(checkpoint: Path, layer: int) -> None:
     step = READ.index(",")
-    printed = succeed("explain", checkpoint, "--text", READ, "--step", step, "--layer", layer, "--units", "5,2")
+    printed = succeed_here("explain", checkpoint, "--text", READ, "--step", step, "--layer", layer, "--units", "5,2")
     assert printed.startswith(f"{checkpoint}, layer {layer} of 2: 6 units.\n")
     assert f"Step {step} reads ',':  {READ.replace(chr(10), ' ')}\n" in printed
     assert titles(printed) == TITLES
@@ -139,7 +139,7 @@ def test_a_step_of_a_checkpoint(checkpoint: Path, layer: int) -> None:
 
 
 def test_by_default_the_last_step_is_explained(checkpoint: Path) -> None:
-    printed = succeed("explain", checkpoint, "--text", READ)
+    printed = succeed_here("explain", checkpoint, "--text", READ)
     assert f"Step {len(READ) - 1} reads 'x':" in printed and "layer 0 of 2" in printed
     assert {"Unit 0:", "Unit 1:"} == set(re.findall(r"^Unit \d:", printed, re.MULTILINE))
 
@@ -147,7 +147,7 @@ def test_by_default_the_last_step_is_explained(checkpoint: Path) -> None:
 def test_of_a_long_text_the_surroundings_are_shown(checkpoint: Path) -> None:
     text = "the dog and the fox, " * 20
     step = text.index(",", 200)
-    reading, pointer = succeed("explain", checkpoint, "--text", text, "--step", step).splitlines()[3:5]
+    reading, pointer = succeed_here("explain", checkpoint, "--text", text, "--step", step).splitlines()[3:5]
     assert len(reading) <= 80 and reading[pointer.index("^")] == ","
 
 
@@ -156,7 +156,9 @@ def test_of_a_long_text_the_surroundings_are_shown(checkpoint: Path) -> None:
 
 def test_a_terminal_without_the_signs_gets_others() -> None:
     printed = succeed("explain", PYTHONIOENCODING="ascii")
-    assert printed.isascii() and printed.count("?") == succeed("explain").count("?")  # which stands for what is missing
+    assert printed.isascii() and printed.count("?") == succeed_here("explain").count(
+        "?"
+    )  # which stands for what is missing
     assert "f = sigmoid(W_f*[h, x] + b_f)" in printed and "c' = f * c + i * c~" in printed and "##########" in printed
 
 
@@ -221,8 +223,10 @@ class TestOnATerminal:
 
 
 def test_unknown_characters(checkpoint: Path) -> None:
-    assert fail("explain", "--text", "(a)") == "the character 'a' at position 1 is not among the 6 of the vocabulary"
-    message = fail("explain", checkpoint, "--text", "the Dog")
+    assert (
+        fail_here("explain", "--text", "(a)") == "the character 'a' at position 1 is not among the 6 of the vocabulary"
+    )
+    message = fail_here("explain", checkpoint, "--text", "the Dog")
     assert message.startswith("the character 'D' at position 4 is not among the ")
 
 
@@ -243,11 +247,11 @@ def test_unknown_characters(checkpoint: Path) -> None:
     ],
 )
 def test_options_out_of_range(arguments: list[object], message: str) -> None:
-    assert fail("explain", *arguments).startswith(message)
+    assert fail_here("explain", *arguments).startswith(message)
 
 
 def test_a_file_that_is_not_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("the dog")
-    assert "not a whole safetensors file" in fail("explain", tmp_path / "text", "--text", "t")
-    assert fail("explain", tmp_path / "none", "--text", "t") == f"{tmp_path / 'none'}: No such file or directory"
-    assert fail("explain", checkpoint) == "--text: expected the text that the model is to read, got none"
+    assert "not a whole safetensors file" in fail_here("explain", tmp_path / "text", "--text", "t")
+    assert fail_here("explain", tmp_path / "none", "--text", "t") == f"{tmp_path / 'none'}: No such file or directory"
+    assert fail_here("explain", checkpoint) == "--text: expected the text that the model is to read, got none"

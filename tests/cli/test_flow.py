@@ -1,10 +1,10 @@
-"""`tinygrad-lstm gradient-flow`, run as a process: its table, its files, and what it says about bad input."""
+"""`tinygrad-lstm gradient-flow`: its table, its files, and what it says about bad input."""
 
 import csv
 from pathlib import Path
 
 import pytest
-from commands import fail, succeed
+from commands import fail_here, succeed, succeed_here
 
 TINY = ["--lag", 25, "--hidden", 4, "--steps", 3, "--seeds", 2]
 NETWORKS = ["RNN", "GRU, update bias 0", "GRU, update bias 3", *(f"LSTM, forget bias {bias}" for bias in (0, 1, 3))]
@@ -66,28 +66,29 @@ def test_it_draws_and_names_its_files(made: tuple[Path, str]) -> None:
 @pytest.mark.parametrize("task", ["adding", "symbol"])
 def test_every_task_can_be_chosen_and_a_run_repeats(task: str) -> None:
     arguments = ["gradient-flow", "--task", task, *TINY[:-1], 1]
-    printed = succeed(*arguments)
+    printed = succeed_here(*arguments)
     assert f"the task '{task}' with a lag of 25" in printed
-    assert succeed(*arguments) == printed
-    assert succeed(*arguments, "--seed", 1) != printed
+    assert succeed_here(*arguments) == printed
+    assert succeed_here(*arguments, "--seed", 1) != printed
 
 
 def test_bad_input_is_one_line_before_any_work(tmp_path: Path) -> None:
-    assert fail("gradient-flow", "--task", "xor") == "--task: expected one of adding, signal, symbol, got 'xor'"
+    assert fail_here("gradient-flow", "--task", "xor") == "--task: expected one of adding, signal, symbol, got 'xor'"
     for option in ("--lag", "--hidden", "--steps", "--seeds"):
-        assert fail("gradient-flow", option, 0) == f"{option}: expected at least 1, got 0"
-    assert fail("gradient-flow", "--seed", -1) == "--seed: expected at least 0, got -1"
-    assert fail("gradient-flow", "--task", "adding", "--lag", 21) == (
+        assert fail_here("gradient-flow", option, 0) == f"{option}: expected at least 1, got 0"
+    assert fail_here("gradient-flow", "--seed", -1) == "--seed: expected at least 0, got -1"
+    assert fail_here("gradient-flow", "--task", "adding", "--lag", 21) == (
         "--lag: adding: expected length to be at least 22, got 21"
     )
     nowhere = tmp_path / "nowhere"
     for option in ("--out", "--csv"):
         assert (
-            fail("gradient-flow", option, nowhere / "flow.png") == f"{nowhere / 'flow.png'}: No such file or directory"
+            fail_here("gradient-flow", option, nowhere / "flow.png")
+            == f"{nowhere / 'flow.png'}: No such file or directory"
         )
-        assert fail("gradient-flow", option, tmp_path) == (
+        assert fail_here("gradient-flow", option, tmp_path) == (
             f"{option}: expected the path of a file, got the folder '{tmp_path}'"
         )
-        assert fail("gradient-flow", option, "") == f"{option}: expected a path, got an empty string"
-    message = fail("gradient-flow", "--out", tmp_path / "flow.xyz")
+        assert fail_here("gradient-flow", option, "") == f"{option}: expected a path, got an empty string"
+    message = fail_here("gradient-flow", "--out", tmp_path / "flow.xyz")
     assert message == f"--out: expected a name ending in .png, .svg, .pdf, got '{tmp_path / 'flow.xyz'}'"

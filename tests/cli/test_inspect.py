@@ -1,4 +1,4 @@
-"""`tinygrad-lstm inspect`, run as a process: the page of a trained model, and what it says about bad input."""
+"""`tinygrad-lstm inspect`: the page of a trained model, and what it says about bad input."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import run, succeed
+from commands import run_here, succeed, succeed_here
 
 import tinygrad_lstm as tg
 from tinygrad_lstm.models import CharLM
@@ -44,7 +44,7 @@ def loss_of(checkpoint: Path, text: str, last: bool) -> float:
 def test_it_writes_a_page_of_the_text(checkpoint: Path, tmp_path: Path, loss: str) -> None:
     path = tmp_path / "page.html"
     text = 'the dog "jumps"'
-    printed = succeed("inspect", checkpoint, "--text", text, "--out", path, "--loss", loss)
+    printed = succeed_here("inspect", checkpoint, "--text", text, "--out", path, "--loss", loss)
     assert printed.startswith("a trace of 15 characters takes ")
     assert f"page: {path} (" in printed
     said = contents(path)
@@ -56,7 +56,7 @@ def test_it_writes_a_page_of_the_text(checkpoint: Path, tmp_path: Path, loss: st
 
 
 def test_without_a_text_it_shows_one_that_was_not_trained_on(checkpoint: Path, tmp_path: Path) -> None:
-    succeed("inspect", checkpoint.parent, "--out", tmp_path / "page.html")
+    succeed_here("inspect", checkpoint.parent, "--out", tmp_path / "page.html")
     shown = "".join(contents(tmp_path / "page.html")["items"][0]["tokens"])
     held_back = TEXT[-len(TEXT) // 10 :]
     assert len(shown) > 50 and shown in held_back
@@ -64,7 +64,9 @@ def test_without_a_text_it_shows_one_that_was_not_trained_on(checkpoint: Path, t
 
 def test_plots_are_drawn_too(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "plots"
-    printed = succeed("inspect", checkpoint, "--text", TEXT[:60], "--out", tmp_path / "page.html", "--plots", folder)
+    printed = succeed_here(
+        "inspect", checkpoint, "--text", TEXT[:60], "--out", tmp_path / "page.html", "--plots", folder
+    )
     names = ["cell-states.png", "gates.png", "gradient-flow.png", "saturation.png", "text.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert all(path.read_bytes().startswith(b"\x89PNG") and str(path) in printed for path in folder.iterdir())
@@ -75,14 +77,14 @@ def test_plots_of_other_cells(cell: str, plots: int, tmp_path: Path) -> None:
     """With a state that is a matrix; without a cell state and gates."""
     (tmp_path / "book.txt").write_text(TEXT)
     tiny = ["--hidden", "6", "--seq-len", "8", "--batch", "4", "--steps", "1"]
-    succeed("train", "--cell", cell, "--data", "book.txt", "--out", "run", *tiny, cwd=tmp_path)
-    succeed("inspect", "run", "--text", TEXT[:60], "--plots", "plots", cwd=tmp_path)
+    succeed_here("train", "--cell", cell, "--data", "book.txt", "--out", "run", *tiny, cwd=tmp_path)
+    succeed_here("inspect", "run", "--text", TEXT[:60], "--plots", "plots", cwd=tmp_path)
     assert len([*(tmp_path / "plots").iterdir()]) == plots
 
 
 def test_a_window(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    succeed("inspect", checkpoint, "--text", TEXT[:40], "--out", path, "--steps", "10:20", "--units", ":3")
+    succeed_here("inspect", checkpoint, "--text", TEXT[:40], "--out", path, "--steps", "10:20", "--units", ":3")
     said = contents(path)
     assert "".join(said["items"][0]["tokens"]) == TEXT[10:20]
     assert said["first"] == 10
@@ -91,7 +93,7 @@ def test_a_window(checkpoint: Path, tmp_path: Path) -> None:
 
 def refused(*arguments: object) -> str:
     """The one line that the command prints to say what is wrong, wherever on its way it finds that."""
-    result = run("inspect", *arguments)
+    result = run_here("inspect", *arguments)
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     return result.stderr
@@ -120,7 +122,7 @@ def test_bad_input_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(checkpoint: Path, tmp_path: Path) -> None:
     for place in (tmp_path / "no" / "page.html", tmp_path):
-        result = run("inspect", checkpoint.parent, "--out", place)
+        result = run_here("inspect", checkpoint.parent, "--out", place)
         assert (result.returncode, result.stdout) == (2, "")
         assert str(place) in result.stderr and result.stderr.count("\n") == 1
 
@@ -131,14 +133,14 @@ def test_too_much_for_a_page_gets_advice(checkpoint: Path, tmp_path: Path) -> No
     said = refused(*asked)
     assert "60000 steps × 6 units × 2 layers would make a file of " in said
     (end,) = re.findall(r"give --steps 0:(\d+) or --units 0:\d$", said.strip())
-    succeed("inspect", *asked, "--steps", f"0:{end}")
+    succeed_here("inspect", *asked, "--steps", f"0:{end}")
     assert (tmp_path / "page.html").stat().st_size < 25_000_000
 
 
 def test_the_trace_is_of_the_model_in_use(checkpoint: Path, tmp_path: Path) -> None:
     """Dropout drops nothing, and the same text makes the same page."""
     for name in ("a.html", "b.html"):
-        succeed("inspect", checkpoint, "--text", TEXT[:30], "--out", tmp_path / name)
+        succeed_here("inspect", checkpoint, "--text", TEXT[:30], "--out", tmp_path / name)
     first, second = contents(tmp_path / "a.html"), contents(tmp_path / "b.html")
     assert first == second
     assert np.isfinite(first["loss"])

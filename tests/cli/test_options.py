@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import COMMAND, environment, fail, run, succeed
+from commands import COMMAND, environment, fail, fail_here, run_here, succeed, succeed_here
 
 from tinygrad_lstm.train import TextCheckpoint
 
@@ -38,7 +38,7 @@ def trained(folder: Path) -> Path:
 def test_training_starts_from_a_models_weights_on_a_different_text(folder: Path, trained: Path, tmp_path: Path) -> None:
     source = TextCheckpoint.load(trained)
     options = ["--steps", 1, "--lr", 1e-30, "--dropout", 0.1, *TINY[2:]]  # at this rate the weights stay as they are
-    succeed("train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path, *options)
+    succeed_here("train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path, *options)
     made = TextCheckpoint.load(tmp_path / "last.safetensors")
     assert (made.options.hidden, made.options.dropout, made.options.lr) == (6, 0.1, 1e-30)
     assert made.vocabulary.characters == "".join(sorted(set(TEXT + OTHER)))
@@ -47,7 +47,7 @@ def test_training_starts_from_a_models_weights_on_a_different_text(folder: Path,
             np.testing.assert_allclose(made.weights[name], source.weights[name], atol=1e-20)
     rows = made.vocabulary.encode(source.vocabulary.characters)
     np.testing.assert_allclose(made.weights["embedding.weight"][rows], source.weights["embedding.weight"], atol=1e-20)
-    printed = succeed("train", "--resume", "--data", folder / "other.txt", "--out", tmp_path, "--steps", 3)
+    printed = succeed_here("train", "--resume", "--data", folder / "other.txt", "--out", tmp_path, "--steps", 3)
     assert "step 3/3" in printed
 
 
@@ -64,21 +64,21 @@ def test_what_contradicts_the_model_to_start_from_is_refused(
     folder: Path, trained: Path, tmp_path: Path, options: list[object], message: str
 ) -> None:
     given = ["train", "--init-from", trained, "--data", folder / "other.txt", "--out", tmp_path / "new", *options]
-    assert fail(*given).startswith(message)
+    assert fail_here(*given).startswith(message)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_model_to_start_from_that_is_not_there(tmp_path: Path) -> None:
-    message = fail("train", "--init-from", tmp_path / "none.safetensors", "--out", tmp_path / "new")
+    message = fail_here("train", "--init-from", tmp_path / "none.safetensors", "--out", tmp_path / "new")
     assert message == f"{tmp_path / 'none.safetensors'}: No such file or directory"
 
 
 def test_the_forget_bias_is_an_option_of_the_run(folder: Path, tmp_path: Path) -> None:
     options = ["--steps", 1, "--lr", 1e-30, "--forget-bias", 2.5]
-    succeed("train", "--data", folder / "book.txt", "--out", tmp_path, *options, *TINY)
+    succeed_here("train", "--data", folder / "book.txt", "--out", tmp_path, *options, *TINY)
     made = TextCheckpoint.load(tmp_path / "last.safetensors")
     np.testing.assert_allclose(made.weights["lstm.bias_l0"][6:12], 2.5)
-    assert fail("train", "--forget-bias", "nan").startswith("--forget-bias: expected a finite number, got nan")
+    assert fail_here("train", "--forget-bias", "nan").startswith("--forget-bias: expected a finite number, got nan")
 
 
 # -- unknown characters -----------------------------------------------------------------------------------------------
@@ -86,14 +86,14 @@ def test_the_forget_bias_is_an_option_of_the_run(folder: Path, tmp_path: Path) -
 
 def test_eval_skips_unknown_characters(folder: Path, trained: Path, tmp_path: Path) -> None:
     advice = "; --unknown skip leaves such characters out"
-    assert fail("eval", trained, "--data", folder / "other.txt").endswith(advice)
-    result = run("eval", trained, "--data", folder / "other.txt", "--unknown", "skip")
+    assert fail_here("eval", trained, "--data", folder / "other.txt").endswith(advice)
+    result = run_here("eval", trained, "--data", folder / "other.txt", "--unknown", "skip")
     known = "".join(character for character in OTHER if character in TEXT)
     left_out = len(OTHER) - len(known)
     assert result.returncode == 0
     assert result.stderr == f"skipped {left_out} of {len(OTHER)} characters, which the model does not know\n"
     (tmp_path / "known.txt").write_text(known)
-    assert result.stdout == succeed("eval", trained, "--data", tmp_path / "known.txt")
+    assert result.stdout == succeed_here("eval", trained, "--data", tmp_path / "known.txt")
 
 
 def test_eval_and_inspect_read_texts_as_train_does(trained: Path, tmp_path: Path) -> None:
@@ -101,31 +101,31 @@ def test_eval_and_inspect_read_texts_as_train_does(trained: Path, tmp_path: Path
     text, plain, wide = TEXT[:300], tmp_path / "a.txt", tmp_path / "b.txt.gz"
     plain.write_text(text)
     wide.write_bytes(gzip.compress(text.encode("utf-16")))
-    expected = succeed("eval", trained, "--data", plain)
-    assert succeed("eval", trained, "--data", wide, "--encoding", "utf-16") == expected
+    expected = succeed_here("eval", trained, "--data", plain)
+    assert succeed_here("eval", trained, "--data", wide, "--encoding", "utf-16") == expected
     more = ["--out", tmp_path / "page.html"]
-    assert "a trace of 300 char" in succeed("inspect", trained, "--data", wide, "--encoding", "utf-16", *more)
+    assert "a trace of 300 char" in succeed_here("inspect", trained, "--data", wide, "--encoding", "utf-16", *more)
     for command, options, printed in (("eval", [], expected), ("inspect", more, "a trace of 300 characters")):
         arguments = [*COMMAND, command, trained, "--data", "-", *options]
         result = subprocess.run(arguments, input=text, capture_output=True, text=True, env=environment(), check=True)
         assert printed in result.stdout
     message = "--encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got 'klingon'"
     for command in ("eval", "inspect"):
-        assert fail(command, trained, "--data", wide, "--encoding", "klingon") == message
-    assert fail("inspect", trained, "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
+        assert fail_here(command, trained, "--data", wide, "--encoding", "klingon") == message
+    assert fail_here("inspect", trained, "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
 
 
 def test_sample_skips_unknown_characters(trained: Path) -> None:
     options = ["--length", 20, "--seed", 0]
-    assert fail("sample", trained, "--prompt", "the Fox", *options).endswith("leaves such characters out")
-    result = run("sample", trained, "--prompt", "the Fox", "--unknown", "skip", *options)
+    assert fail_here("sample", trained, "--prompt", "the Fox", *options).endswith("leaves such characters out")
+    result = run_here("sample", trained, "--prompt", "the Fox", "--unknown", "skip", *options)
     assert result.stderr == "skipped 1 of 7 characters, which the model does not know\n"
-    assert result.stdout == succeed("sample", trained, "--prompt", "the ox", *options)
+    assert result.stdout == succeed_here("sample", trained, "--prompt", "the ox", *options)
 
 
 def test_inspect_skips_unknown_characters(trained: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    result = run("inspect", trained, "--text", "the Fox", "--unknown", "skip", "--out", page)
+    result = run_here("inspect", trained, "--text", "the Fox", "--unknown", "skip", "--out", page)
     assert result.stderr == "skipped 1 of 7 characters, which the model does not know\n"
     assert "a trace of 6 characters" in result.stdout and page.exists()
 
@@ -143,7 +143,7 @@ def test_a_text_of_only_unknown_characters_is_refused(
 ) -> None:
     (tmp_path / "upper.txt").write_text("ÄÖÜ")
     given = [option.format(upper=tmp_path / "upper.txt") for option in options]
-    result = run(command, trained, *given, "--unknown", "skip", cwd=tmp_path)
+    result = run_here(command, trained, *given, "--unknown", "skip", cwd=tmp_path)
     assert result.returncode == 2
     said, error = result.stderr.splitlines()
     assert said == "skipped 3 of 3 characters, which the model does not know"
@@ -157,16 +157,18 @@ def test_a_text_of_only_unknown_characters_is_refused(
 def test_training_uses_the_threads_asked_for(folder: Path, tmp_path: Path, threads: int) -> None:
     out = tmp_path / "run"
     options = ["--data", folder / "book.txt", "--out", out, "--steps", 1, *TINY]
-    assert f" {threads} thread" in succeed("train", *options, "--threads", threads).splitlines()[0]
+    assert f" {threads} thread" in succeed_here("train", *options, "--threads", threads).splitlines()[0]
 
 
 def test_threads_must_be_at_least_one(folder: Path, tmp_path: Path) -> None:
-    message = fail("train", "--data", folder / "book.txt", "--out", tmp_path / "run", "--threads", 0)
+    message = fail_here("train", "--data", folder / "book.txt", "--out", tmp_path / "run", "--threads", 0)
     assert message == "--threads: expected at least 1, got 0"
 
 
 def test_the_rate_is_shown_at_each_report(folder: Path, tmp_path: Path) -> None:
-    printed = succeed("train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 120, "--lr", 0.01, *TINY)
+    printed = succeed_here(
+        "train", "--data", folder / "book.txt", "--out", tmp_path, "--steps", 120, "--lr", 0.01, *TINY
+    )
     assert re.search(r"step 120/120 .* lr 0\.00069 ", printed)
 
 
@@ -183,12 +185,16 @@ def test_every_option_of_training_is_one_of_the_run(folder: Path, tmp_path: Path
     assert f"resume with: python -m tinygrad_lstm train --resume --out {tmp_path} --epochs 4" in printed.replace(
         sys.executable, "python"
     )
-    assert len(succeed("sample", tmp_path / "best.safetensors", "--prompt", "the", "--length", 5)) >= 8
-    printed = succeed("train", "--resume", "--out", tmp_path, "--minutes", made.seconds / 60 + 0.02, "--patience", 1)
+    assert len(succeed_here("sample", tmp_path / "best.safetensors", "--prompt", "the", "--length", 5)) >= 8
+    printed = succeed_here(
+        "train", "--resume", "--out", tmp_path, "--minutes", made.seconds / 60 + 0.02, "--patience", 1
+    )
     assert re.search(r"\nstep \d+  loss", printed)
     message = "--clip: the run to resume has 0.5, but 2.0 was given"
-    assert fail("train", "--resume", "--out", tmp_path, "--clip", 2) == message
-    assert fail("train", "--schedule", "steps") == "--schedule: expected one of linear, cosine, constant, got steps"
+    assert fail_here("train", "--resume", "--out", tmp_path, "--clip", 2) == message
+    assert (
+        fail_here("train", "--schedule", "steps") == "--schedule: expected one of linear, cosine, constant, got steps"
+    )
 
 
 def test_the_text_is_read_from_standard_input(folder: Path, tmp_path: Path) -> None:
@@ -196,7 +202,7 @@ def test_the_text_is_read_from_standard_input(folder: Path, tmp_path: Path) -> N
     result = subprocess.run([*COMMAND, *arguments], input=TEXT, capture_output=True, text=True, env=environment())
     assert (result.returncode, result.stderr) == (0, "")
     assert f" on {len(TEXT)} characters of standard input, {len(set(TEXT))} different ones, " in result.stdout
-    assert " characters of the run's text, " in succeed("train", "--resume", "--out", tmp_path, "--steps", 3)
+    assert " characters of the run's text, " in succeed_here("train", "--resume", "--out", tmp_path, "--steps", 3)
     assert TextCheckpoint.load(tmp_path / "last.safetensors").sources == ["-"]
     for given, message in (
         (["--data", "-"], "--data: expected a text from standard input, got none"),
@@ -211,26 +217,28 @@ def test_what_was_read_is_said(folder: Path, tmp_path: Path) -> None:
     (texts / "a.txt.gz").write_bytes(gzip.compress("ein Bär\n".encode("latin-1") * 50))
     (texts / "b.txt").write_bytes("zwei Bären\n".encode("latin-1") * 50)
     arguments = ["train", "--data", texts, "--out", tmp_path / "run", "--steps", 1, *TINY]
-    printed = succeed(*arguments, "--encoding", "latin-1")
+    printed = succeed_here(*arguments, "--encoding", "latin-1")
     assert " parameters on 951 characters of 2 files, 10 different ones, on cpu" in printed
-    assert fail(*arguments[:3], "--out", tmp_path / "new").endswith("a.txt.gz: not UTF-8 text: byte 0xe4 at offset 5")
+    assert fail_here(*arguments[:3], "--out", tmp_path / "new").endswith(
+        "a.txt.gz: not UTF-8 text: byte 0xe4 at offset 5"
+    )
     message = "--encoding: expected one that Python knows, such as utf-8, latin-1 or cp1252, got 'klingon'"
-    assert fail(*arguments[:3], "--out", tmp_path / "new", "--encoding", "klingon") == message
-    assert fail("train", "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
+    assert fail_here(*arguments[:3], "--out", tmp_path / "new", "--encoding", "klingon") == message
+    assert fail_here("train", "--encoding", "utf-8") == "--encoding: expected --data with it, got none"
 
 
 def test_several_samples_are_drawn_from_the_likeliest(trained: Path) -> None:
     command = ["sample", trained, "--prompt", "the", "--length", 10, "--seed", 0]
     first, second = re.fullmatch(
         "--- sample 1 of 2 ---\n(the.{10})\n--- sample 2 of 2 ---\n(the.{10})\n",
-        succeed(*command, "--count", 2, "--temperature", 2),
+        succeed_here(*command, "--count", 2, "--temperature", 2),
         re.DOTALL,
     ).groups()  # type: ignore[union-attr]
-    assert first != second and succeed(*command, "--temperature", 2) == first + "\n"
-    assert succeed(*command, "--top-p", 1e-9, "--temperature", 2) == succeed(*command, "--temperature", 0)
-    assert succeed(*command) == succeed(*command, "--temperature", 0.7, "--top-p", 0.9)
-    assert fail(*command, "--top-p", 0) == "--top-p: expected above 0 and at most 1, got 0.0"
-    assert fail(*command, "--count", 0) == "--count: expected at least 1, got 0"
+    assert first != second and succeed_here(*command, "--temperature", 2) == first + "\n"
+    assert succeed_here(*command, "--top-p", 1e-9, "--temperature", 2) == succeed_here(*command, "--temperature", 0)
+    assert succeed_here(*command) == succeed_here(*command, "--temperature", 0.7, "--top-p", 0.9)
+    assert fail_here(*command, "--top-p", 0) == "--top-p: expected above 0 and at most 1, got 0.0"
+    assert fail_here(*command, "--count", 0) == "--count: expected at least 1, got 0"
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------
@@ -238,21 +246,25 @@ def test_several_samples_are_drawn_from_the_likeliest(trained: Path) -> None:
 
 def test_any_cell_is_trained_resumed_and_sampled(folder: Path, tmp_path: Path) -> None:
     book, page = folder / "book.txt", tmp_path / "page.html"
-    succeed("train", "--data", book, "--cell", "mlstm", "--layers", 2, *TINY, "--out", tmp_path / "a", "--steps", 4)
+    succeed_here(
+        "train", "--data", book, "--cell", "mlstm", "--layers", 2, *TINY, "--out", tmp_path / "a", "--steps", 4
+    )
     best = tmp_path / "a" / "best.safetensors"
     assert TextCheckpoint.load(best).options.cell == "mlstm"
-    assert "step 6/6" in succeed("train", "--resume", "--out", tmp_path / "a", "--steps", 6)
-    assert len(succeed("sample", best, "--prompt", "the", "--length", 5)) >= 8
-    succeed("inspect", best, "--text", "the dog", "--out", page)
+    assert "step 6/6" in succeed_here("train", "--resume", "--out", tmp_path / "a", "--steps", 6)
+    assert len(succeed_here("sample", best, "--prompt", "the", "--length", 5)) >= 8
+    succeed_here("inspect", best, "--text", "the dog", "--out", page)
     assert page.stat().st_size > 10_000
-    assert fail("explain", best, "--text", "the") == "CHECKPOINT: expected a model with the cell 'lstm', got 'mlstm'"
-    message = fail("train", "--init-from", best, "--data", book, "--out", tmp_path / "b", "--cell", "mgu")
+    assert (
+        fail_here("explain", best, "--text", "the") == "CHECKPOINT: expected a model with the cell 'lstm', got 'mlstm'"
+    )
+    message = fail_here("train", "--init-from", best, "--data", book, "--out", tmp_path / "b", "--cell", "mgu")
     assert message == "--cell: the model to start from has mlstm, but mgu was given"
 
 
 def test_an_unknown_cell_is_refused(folder: Path) -> None:
     given = ["train", "--data", folder / "book.txt"]
     message = "--cell: expected a cell of the atlas, such as mgu, min_gru, lstm_cifg, got 'mgx'"
-    assert fail(*given, "--cell", "mgx") == message
+    assert fail_here(*given, "--cell", "mgx") == message
     message = '--forget-bias: expected 0 for a cell except "lstm", got 1.0'
-    assert fail(*given, "--cell", "mgu", "--forget-bias", 1) == message
+    assert fail_here(*given, "--cell", "mgu", "--forget-bias", 1) == message

@@ -84,7 +84,7 @@ def mpi(workers: int, problem: str, steps: int, out: Path) -> list[str]:
 def test_mpi(problem: str, tmp_path: Path) -> None:
     """Workers of MPI, of different numbers, and one that continues with a different number."""
     digests = set()
-    for workers in (1, 2, 3, 4):
+    for workers in (1, 3):  # 2 and 4 continue below
         (tmp_path / str(workers)).mkdir()
         digests.update(mpi(workers, problem, STEPS, tmp_path / str(workers)))
     for before, after in ((3, 2), (1, 4)):

@@ -1,7 +1,9 @@
 """The site: every link and anchor leads somewhere, every public name is there, and it works without a network."""
 
+import contextlib
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import zlib
@@ -38,11 +40,22 @@ LINK = re.compile(r'<(a|link|script|img|iframe)\b[^>]*?\b(?:href|src)="?([^"\s>]
 ID = re.compile(r'\b(?:id|name)="?([^"\s>]+)')
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("built") / "site"
+    """The built site. If several processes run tests, the first one that needs it builds it for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    with contextlib.closing(sqlite3.connect(folder.with_suffix(".lock"), timeout=300)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")  # waits until no other process is here
+        if not folder.exists():
+            build(folder)
+    return folder
+
+
+def build(folder: Path) -> None:
+    unfinished = folder.with_suffix(".unfinished")
     result = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", folder],
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", unfinished],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
@@ -50,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    return folder
+    unfinished.rename(folder)
 
 
 def test_every_link_and_anchor_leads_somewhere(site: Path) -> None:

@@ -86,6 +86,16 @@ def check_bring_a_model(printed: str) -> None:
         assert number(r"onnxruntime from the stream: (.*)", printed) < 1e-4
 
 
+def check_recordings(folder: Path) -> None:
+    """Those that gestures.py wrote are the repository's, except for the last digits, which depend on the machine."""
+    made, kept = (
+        read_sequences(path / "gestures.csv", target="gesture", id="recording", time="t") for path in (folder, EXAMPLES)
+    )
+    assert made.names == kept.names and made.targets.tolist() == kept.targets.tolist()
+    for one, other in zip(made.sequences, kept.sequences, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.0101)
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "bring_a_model": check_bring_a_model,
     "digits_by_rows": check_digits_by_rows,
@@ -110,29 +120,21 @@ def test_a_program_runs_in_an_empty_folder(program: Path, tmp_path: Path) -> Non
     printed = run(program, tmp_path)
     CHECKS[program.stem](printed)
     assert (tmp_path / f"{program.stem}.png").read_bytes().startswith(b"\x89PNG")
+    if program.stem == "gestures":
+        check_recordings(tmp_path)
     said = re.search(r"and writes (.+?)\.\n", program.read_text(encoding="utf-8"))
     assert said and {path.name for path in tmp_path.iterdir()} == {*WRITES[program.stem]}
     assert all(name in said[1] for name in WRITES[program.stem])
-
-
-def test_the_recordings_of_gestures_are_those_of_the_repository(tmp_path: Path) -> None:
-    """But for the last digits, which depend on how a machine rounds."""
-    run(EXAMPLES / "gestures.py", tmp_path)
-    made, kept = (
-        read_sequences(path / "gestures.csv", target="gesture", id="recording", time="t")
-        for path in (tmp_path, EXAMPLES)
-    )
-    assert made.names == kept.names and made.targets.tolist() == kept.targets.tolist()
-    for one, other in zip(made.sequences, kept.sequences, strict=True):
-        np.testing.assert_allclose(one, other, atol=0.0101)
 
 
 def test_a_text_of_ones_own(tmp_path: Path) -> None:
     """A short one, in which there are no quotes."""
     text = tmp_path / "book.txt"
     text.write_text("To be or not to be\n\nthat is the question: ünd $so wéiter.\n" * 400, encoding="utf-8")
-    printed = run(EXAMPLES / "own_text.py", tmp_path, text)
-    assert re.search(r"^23,200 characters", printed) and "has learnt: " in printed
+    program, few_steps = (EXAMPLES / "own_text.py").read_text(encoding="utf-8"), tmp_path / "own_text.py"
+    few_steps.write_text(program.replace("steps=1400", "steps=200"), encoding="utf-8")
+    printed = run(few_steps, tmp_path, text)
+    assert re.search(r"^23,200 characters", printed) and printed.count(" nats") == 1 and "has learnt: " in printed
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)

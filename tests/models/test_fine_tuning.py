@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_lstm as tg
@@ -100,6 +100,7 @@ def check_close(found: list[HostArray], expected: list[HostArray], tolerance: fl
 
 
 @named(NETWORKS)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_gradients_beside_frozen_parameters(
     kind: Any, options: dict[str, Any], device: str, compiled: bool, data: st.DataObject

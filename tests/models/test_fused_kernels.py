@@ -26,7 +26,7 @@ from fused_problems import (
     problem_of,
     weighted,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from strict_backend import STRICT, StrictBackend
 
 import tinygrad_lstm as tg
@@ -81,6 +81,7 @@ def test_either_kernels_walk_back_over_the_others_graph(
 
 
 @every_kind
+@settings(max_examples=12)
 @given(drawn=arguments(most_steps=8, scaled=[""]))
 def test_float32_is_float64_to_its_own_rounding(kind: Any, compiled: bool, drawn: dict[str, Any]) -> None:
     """Closer than the bounds elsewhere, which leave room for numbers of any size."""

@@ -114,7 +114,7 @@ def networks(draw: st.DrawFn) -> Any:
 
 
 @given(network=networks(), T=st.integers(1, 4), B=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_it_equals_a_plain_loop(network: Any, T: int, B: int, seed: int) -> None:
     """Activations, resets, lengths, and no biases, in any combination."""
     rng = np.random.default_rng(seed)

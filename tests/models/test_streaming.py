@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamed import OPTIONS, HostArray, check_equal, drawn, every_kind, host, numbers, on, parts
 from strict_backend import STRICT
@@ -80,6 +80,7 @@ def test_a_language_model_turns_ids_into_logits(
 
 
 @every_kind
+@settings(max_examples=12)
 @given(chunks=CHUNKS, B=st.integers(1, 3), batch_first=st.booleans())
 def test_many_to_one_returns_the_answer_so_far(
     kind: Any, device: str, chunks: list[int | None], B: int, batch_first: bool

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.case import SEEDS, Case, Drawn
 from ops.cases import CASES
@@ -111,6 +111,7 @@ def test_ops_are_named_after_their_functions() -> None:
 
 
 @every_case
+@settings(max_examples=15)
 @given(st.data())
 def test_value_and_dtype(case: Case, device: str, data: st.DataObject) -> None:
     drawn = data.draw(case.drawn)
@@ -159,6 +160,7 @@ def central_difference(function: Callable[[float], float]) -> float:
 
 
 @differentiable
+@settings(max_examples=15)
 @given(st.data())
 def test_first_and_second_derivative(case: Case, device: str, data: st.DataObject) -> None:
     """Along a random direction, each is that of a central difference of what it is the derivative of."""

@@ -165,7 +165,8 @@ def replacing_cupy(patch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]
     def forget(name: str) -> None:
         parent, _, own = name.rpartition(".")
         sys.modules.pop(name, None)
-        vars(sys.modules[parent]).pop(own, None)
+        if parent in sys.modules:  # tg.distributed is imported when it is used
+            vars(sys.modules[parent]).pop(own, None)
 
     patch.setattr(device, "_devices", {"cpu": tg.zeros(0).device})
     with contextlib.ExitStack() as entered:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from commands import run
+from commands import run, run_here
 from small_book import TEXT
 
 import tinygrad_lstm as tg
@@ -118,7 +118,8 @@ def test_commands_of_a_page_run_in_order(page: Path, folder: Path) -> None:
     for command in commands(page):
         match command:
             case ["tinygrad-lstm", *arguments]:
-                result = run(*prepared(arguments, folder), cwd=folder, **environment)
+                given = prepared(arguments, folder)
+                result = run(*given, cwd=folder, **environment) if environment else run_here(*given, cwd=folder)
                 assert result.returncode == 0, f"{shlex.join(command)}: {result.stderr}"
             case ["export", setting]:
                 name, _, value = setting.partition("=")

@@ -45,7 +45,7 @@ def bent_derivative(x: Any, order: int) -> Any:
 
 
 @differentiable
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.data())
 def test_every_op(case: Case, device: str, data: st.DataObject) -> None:
     """J·t is the central difference along t; and v·(J·t) is (v·J)·t, for any v, which holds J·t to the walk back."""

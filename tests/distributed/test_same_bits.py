@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,93 @@ def test_options_and_batches_that_differ_are_named() -> None:
     assert set(together(3, lambda communicator: work(communicator, 0.1, 4))) == {
         "Trainer.fit: workers 0 and 1 have different batches for step 2; expected the same data in the same order"
     }
+
+
+class Draws:
+    """A callback that uses up random numbers on some workers only."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_step(self, trainer: object) -> None:
+        tg.randn(self.number)
+
+
+class Unsized:
+    """Batches of which the number is not known."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __iter__(self) -> Iterator[tg.Tensor]:
+        return iter([tg.ones(8, 2)] * self.number)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("callbacks", ([], [Draws(1)]), r"the same callbacks, but have callbacks: \[\] and \['Draws'\]"),
+        ("callbacks", ([Draws(1)], [Draws(2)]), "workers 0 and 1 have different random numbers for step 2"),
+        ("metrics", ({}, {"zero": lambda outputs, batch: 0.0}), "the same metrics"),
+        ("out", (None, "run"), "the same out, but have out: None and a folder"),
+        ("average", (0.5, 0.6), "the same clip, accumulate and average"),
+        ("steps", (3, 4), "the same limits"),
+        ("log_every", (1, 2), "the same log_every, but have log_every: 1 and 2"),
+        ("validate_every", (None, 2), "the same validate_every"),
+        ("batches", ([tg.ones(8, 2)] * 3, [tg.ones(8, 2)] * 2), "the same batches, but have batches: 3 and 2"),
+        ("batches", (Unsized(3), Unsized(2)), "different numbers of batches in an epoch"),
+        ("validation", (None, [tg.ones(8, 2)]), "the same validation"),
+        ("validation", ([tg.ones(8, 2)], [tg.zeros(8, 2)]), "the same batches to evaluate"),
+    ],
+)
+def test_what_else_differs_is_named(name: str, values: tuple[Any, Any], message: str) -> None:
+    """What would let workers wait for different messages of each other, or give different values."""
+
+    def work(communicator: ThreadCommunicator) -> None:
+        given = {"batches": [tg.ones(8, 2)] * 3, "steps": 6, name: values[communicator.rank]}
+        of_fit = {"batches", "validation", "steps", "log_every", "validate_every"}
+        model = tg.nn.Linear(2, 1)
+        trainer = tg.train.Trainer(
+            model,
+            lambda model, batch, carry: (model(batch).mean(), None, None),
+            tg.optim.SGD(model.parameters()),
+            communicator=communicator,
+            micro_batches=4,
+            split=lambda batch, number: list(tg.chunk(batch, number)),
+            **{name: value for name, value in given.items() if name not in of_fit},
+        )
+        with pytest.raises((ValueError, tg.distributed.WorkerError), match=message):  # one may have told the other
+            trainer.fit(**{name: value for name, value in given.items() if name in of_fit})
+
+    together(2, work)
+
+
+def test_random_numbers_of_a_loss_in_evaluations() -> None:
+    """They depend on the micro-batch; and evaluations change no training."""
+
+    def work(communicator: ThreadCommunicator, validate_every: int = 2) -> tuple[list[bytes], dict[str, float]]:
+        model = tg.nn.Sequential(tg.nn.Linear(2, 3), tg.nn.Dropout(0.3), tg.nn.Linear(3, 1))
+
+        def loss(model: tg.nn.Sequential, batch: Any, carry: object) -> tuple[tg.Tensor, None]:
+            return model(batch[0] + 0.1 * tg.randn(*batch[0].shape)).square().mean(), None
+
+        trainer = tg.train.Trainer(
+            model,
+            loss,
+            tg.optim.SGD(model.parameters(), lr=0.1),
+            average=0.5,
+            communicator=communicator,
+            micro_batches=5,
+            split=tg.data.split_rows,
+        )
+        data = [(tg.tensor(np.random.default_rng(rows).normal(size=(rows, 2)), dtype="float32"),) for rows in (13, 3)]
+        summary = trainer.fit(data, data, steps=8, validate_every=validate_every)
+        return [array.tobytes() for array in model.state_dict().values()], summary.validation
+
+    (alone,) = together(1, work)
+    for workers in (2, 3, 5):
+        assert together(workers, work) == [alone] * workers
+    assert together(2, lambda communicator: work(communicator, 3)) == [alone] * 2
 
 
 def test_a_character_model_continues_with_a_different_number(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tinygrad_lstm.backends.base import HostArray
 from .._tensor import Tensor
 from ..data.batches import batches_from
 
-__all__ = ["Call", "Limits", "Recent", "Stopwatch"]
+__all__ = ["Call", "Limits", "Recent", "Stopwatch", "number_of"]
 
 
 class Run(Protocol):
@@ -25,6 +25,11 @@ class Run(Protocol):
     batch: int
     seconds: float
     accumulate: int
+
+
+def number_of(batches: Any) -> int | None:
+    """The number of batches, if it is known."""
+    return len(batches) if isinstance(batches, Sized) else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Call:
     @property
     def number(self) -> int | None:
         """The number of batches in an epoch, if it is known."""
-        return len(self.batches) if isinstance(self.batches, Sized) else None
+        return number_of(self.batches)
 
     def epochs(self, run: Run) -> float:
         """Epochs so far; with a fraction if the number of batches is known."""

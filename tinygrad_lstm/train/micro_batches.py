@@ -13,14 +13,16 @@ from tinygrad_lstm.backends.dtypes import FLOAT64
 from .._tensor import Tensor
 from ..autograd import backward
 from ..device import Device
-from ..distributed.collectives import all_gather
+from ..distributed.collectives import agree, all_gather
 from ..distributed.communicator import Communicator, LocalCommunicator
 from ..distributed.micro_sums import Addend, MicroSums
 from ..distributed.trees import SumTree
 from ..func.trees import mapped
 from ..mode import no_grad
+from ..random import seeded_draws
 from .evaluation import Loss, Metric, as_carry, as_returned, detached, weight_of
 from .micro_step import MicroStep
+from .workers import checksum
 
 __all__ = ["MicroBatches", "Split"]
 
@@ -195,22 +197,31 @@ class MicroBatches:
         """
         found: list[list[tuple[list[Any], int]]] = []
         carries: list[Any] = [None] * self.number
+        seen = 0
         with model.evaluating(), no_grad():
             for batch in batches:
                 before_batch()
                 parts, of_batch = self.parts(batch), []
+                if self.communicator.size > 1:
+                    seen = checksum(batch, seen)
                 for k in self.mine:
                     if parts[k] is None:
                         of_batch.append(([0.0] * (1 + len(metrics)), 0))
                         continue
-                    value, carries[k], *rest = as_returned(loss(model, parts[k], carries[k]))
-                    if metrics and len(rest) != 1:
-                        raise ValueError("Trainer: there are metrics, so the loss must return (loss, carry, outputs)")
-                    values = [value, *[metric(rest[0], parts[k]) for metric in metrics.values()]]
+                    # Random numbers are those of the micro-batch, and the run's are not used up.
+                    with nullcontext() if self.number == 1 else seeded_draws(len(found), k):
+                        value, carries[k], *rest = as_returned(loss(model, parts[k], carries[k]))
+                        if metrics and len(rest) != 1:
+                            raise ValueError(
+                                "Trainer: there are metrics, so the loss must return (loss, carry, outputs)"
+                            )
+                        values = [value, *[metric(rest[0], parts[k]) for metric in metrics.values()]]
                     of_batch.append((values, weight_of(parts[k])))
                 found.append(of_batch)
         if not found:
             raise ValueError("Trainer: there is no batch to evaluate; expected at least one")
+        if self.communicator.size > 1:
+            agree(self.communicator, "Trainer", {"batches to evaluate": f"{len(found)} ({seen:x})"})
         own = [[[*map(_number, values), weight] for values, weight in of_batch] for of_batch in found]
         rows = self.everywhere(np.array(own, FLOAT64)).reshape(-1, 2 + len(metrics)).tolist()
         total = sum(row[-1] for row in rows)

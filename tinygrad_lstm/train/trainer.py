@@ -21,7 +21,7 @@ from .callbacks import check_callback
 from .checkpoint import Checkpoint
 from .evaluation import Loss, Metric, Trainable, check_validation, device_of, largest_weight, weight_of
 from .folder import RunFolder
-from .limits import Call, Limits, Recent, Stopwatch
+from .limits import Call, Limits, Recent, Stopwatch, number_of
 from .micro_batches import MicroBatches, Split
 from .progress import Progress, Summary
 from .run_files import RunFiles
@@ -116,7 +116,7 @@ class Trainer(Generic[M]):
         self.callbacks = list(callbacks)
         self.folder = out if out is None or isinstance(out, RunFolder) else RunFolder(out)
         self.clip = clip
-        self.accumulate = accumulate
+        self.accumulate, self.average = accumulate, average
         self.averaged = None if average is None else AveragedModel(cast(Any, model), avg_fn=get_ema_avg_fn(average))
         self.about = dict(about or {})
         alone = LocalCommunicator()
@@ -193,8 +193,9 @@ class Trainer(Generic[M]):
                 self._resume()
             elif self._seed is not None and not self.step:
                 manual_seed(self._seed)
-            self._group.begin(self)
             limits, lr = Limits(epochs, steps, minutes), self.optimizer.param_groups[0]["lr"]
+            numbers = {"batches": number_of(batches), "validation": (validation is not None, number_of(validation))}
+            self._group.begin(self, limits=limits, validate_every=validate_every, log_every=log_every, **numbers)
             stopwatch = Stopwatch(self.step, self.seconds)
             call = Call(batches, validation, limits, validate_every, log_every, stopwatch, lr)
             with self._files.locked():
@@ -238,6 +239,8 @@ class Trainer(Generic[M]):
         """Trains on the next batches, and reports if this is due."""
         tick = time.perf_counter()
         group = call.next_group(self)
+        if call.number is None:
+            self._group.check_same_end(bool(group))
         call.lr = self.optimizer.param_groups[0]["lr"]
         if group:
             self._group.saw(group, self.step)
@@ -412,11 +415,10 @@ class Trainer(Generic[M]):
         return self.averaged.module if self.averaged is not None and self.step else self.model
 
     def _tell(self, event: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
-            method = getattr(callback, event, None)
-            if method is not None:
-                method(self, *arguments)
-        if self.callbacks:
+        told = [method for callback in self.callbacks if (method := getattr(callback, event, None)) is not None]
+        for method in told:
+            method(self, *arguments)
+        if told:
             self.seconds = self._group.agree(self.seconds)  # they may have asked to stop
 
     def _stateful_callbacks(self) -> list[Any]:

@@ -28,7 +28,7 @@ class Workers:
         self.stop_asked = self.finish_asked = False
         """What this worker was asked."""
         self._stopping = self._finishing = False
-        self._batches = (0, 0)
+        self._seen = (0, 0, 0)
         self.alone, self.is_first = communicator.size == 1, communicator.rank == 0
 
     @property
@@ -47,26 +47,41 @@ class Workers:
         return self.alone and self.stop_asked
 
     def saw(self, batches: Any, step: int) -> None:
-        """Notes the batches of a step, which must be the same on all workers; the next `agree` compares them."""
+        """Notes the batches and random numbers of a step, which must be the same; the next `agree` compares them."""
         if not self.alone:
-            self._batches = (step, checksum(batches))
+            self._seen = (step, checksum(batches), checksum(random_state()))
+
+    def check_same_end(self, goes_on: bool) -> None:
+        """Compares whether there are more batches in the epoch.
+
+        Raises:
+            ValueError: (on all workers) some have more, others do not.
+        """
+        if not self.alone and len(np.unique(gathered(self.communicator, np.array([goes_on])))) > 1:
+            raise ValueError(
+                "Trainer.fit: workers have different numbers of batches in an epoch; expected the same data"
+            )
 
     def agree(self, seconds: float) -> float:
         """Tells the others what this worker was asked. Returns the time by the first worker's clock.
 
         Raises:
-            ValueError: (on all workers) they have different batches.
+            ValueError: (on all workers) they have different batches or random numbers.
         """
         if self.alone:
             return seconds
-        mine = np.array([seconds, self.stop_asked, self.finish_asked, *self._batches])
+        mine = np.array([seconds, self.stop_asked, self.finish_asked, *self._seen])
         everyone = gathered(self.communicator, mine)
-        differs = (everyone[:, 3:] != everyone[0, 3:]).any(axis=1)
-        if differs.any():
-            raise ValueError(
-                f"Trainer.fit: workers 0 and {differs.argmax()} have different batches for step "
-                f"{self._batches[0] + 1}; expected the same data in the same order"
-            )
+        for what, columns, expected in (
+            ("batches", [3, 4], "the same data in the same order"),
+            ("random numbers", [5], "each worker to draw as many, also in callbacks"),
+        ):
+            differs = (everyone[:, columns] != everyone[0, columns]).any(axis=1)
+            if differs.any():
+                raise ValueError(
+                    f"Trainer.fit: workers 0 and {differs.argmax()} have different {what} for step "
+                    f"{self._seen[0] + 1}; expected {expected}"
+                )
         self._stopping, self._finishing = (bool(asked.any()) for asked in everyone.T[1:3])
         return float(everyone[0, 0])
 
@@ -89,15 +104,20 @@ class Workers:
             self.communicator.fail(f"{type(error).__name__}: {error}")
             raise
 
-    def begin(self, run: Any) -> None:
+    def begin(self, run: Any, **arguments: Any) -> None:
         """Compares what must be the same on all workers, and gives all the weights and random numbers of the first.
+
+        Args:
+            run: the trainer.
+            arguments: those of `fit`; of batches, the number.
 
         Raises:
             ValueError: something differs, which the message names.
         """
         if self.alone:
             return
-        agree(self.communicator, "Trainer.fit", _described(run))
+        described = {**_described(run), **{name: repr(value) for name, value in arguments.items()}}
+        agree(self.communicator, "Trainer.fit", described)
         broadcast_parameters(run.model, self.communicator)
         known = {id(parameter) for parameter in run.model.parameters()}
         others = [parameter for parameter in run._parameters() if id(parameter) not in known]  # the optimizer's
@@ -115,7 +135,7 @@ def checksum(value: Any, start: int = 0) -> int:
         value = value.numpy()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         shape = f"{value.dtype}{value.shape}".encode()
-        return zlib.crc32(value.tobytes(), zlib.crc32(shape, start))
+        return zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data, zlib.crc32(shape, start))
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     elif not isinstance(value, Tensor) and hasattr(value, "__dict__") and not isinstance(value, tuple | list):
@@ -131,7 +151,7 @@ def checksum(value: Any, start: int = 0) -> int:
 def _described(run: Any) -> dict[str, str]:
     """What must be the same on all workers, as strings."""
     optimizer = run.optimizer.state_dict()
-    settings = (run.clip, run.accumulate, None if run.averaged is None else "averaged")
+    settings = (run.clip, run.accumulate, run.average)
     schedule = None if run.schedule is None else (type(run.schedule).__name__, run.schedule.state_dict())
     return {
         "version": __version__,
@@ -144,8 +164,11 @@ def _described(run: Any) -> dict[str, str]:
         "frozen parameters": repr([k for k, each in enumerate(run._parameters()) if not each.requires_grad]),
         "clip, accumulate and average": repr(settings),
         "optimizer": f"{type(run.optimizer).__name__} {optimizer['param_groups']}",
-        "optimizer's state": "spread over workers" if run._shards.are_spread else _digest(optimizer["state"]),
+        "optimizer's state": "spread over workers" if run._shards.are_spread else str(checksum(optimizer["state"])),
         "schedule": repr(schedule),
+        "metrics": repr([*run.metrics]),
+        "callbacks": repr([type(callback).__name__ for callback in run.callbacks]),
+        "out": "None" if run.folder is None else "a folder",
         **_about(run.about),
     }
 
@@ -162,10 +185,3 @@ def _about(about: dict[str, Any]) -> dict[str, str]:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:80]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
-
-
-def _digest(arrays: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]

@@ -32,9 +32,9 @@ except tg.distributed.WorkerError as error:
 def network() -> Iterator[DelayedNetwork]:
     """Two hosts; a packet takes 2 ms."""
     if importlib.util.find_spec("mpi4py") is None:
-        pytest.skip("there is no mpi4py: pip install 'tinygrad-lstm[mpi]'")
+        pytest.skip("there is no mpi4py: pip install '.[mpi]'")
     if not Path(sys.executable).with_name("mpiexec").exists():
-        pytest.skip("there is no mpiexec beside Python: pip install 'tinygrad-lstm[mpi]'")
+        pytest.skip("there is no mpiexec beside Python: pip install '.[mpi]'")
     if reason := delayed_network.missing():
         pytest.skip(f"no network namespaces with TUN devices: {reason}")
     with DelayedNetwork(2, delay=0.002, bandwidth=1e8) as network:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mpi4py", reason="there is no mpi4py: pip install 'tinygrad-lstm[mpi]'")
+pytest.importorskip("mpi4py", reason="there is no mpi4py: pip install '.[mpi]'")
 
 TESTS = Path(__file__).parents[1]
 SEND_STRICT_ARRAYS = """

@@ -76,7 +76,7 @@ sys.modules[{library!r}] = None
 try:
     import tinygrad_lstm.estimators.{library}
 except ImportError as error:
-    assert str(error).endswith("pip install 'tinygrad-lstm[{library}]'"), error
+    assert str(error).endswith("pip install '.[{library}]' in a checkout of tinygrad_lstm"), error
 else:
     raise AssertionError
 """

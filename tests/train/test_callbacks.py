@@ -81,7 +81,7 @@ def test_tensorboard_has_the_reports_of_a_run_that_ended_by_an_error(tmp_path: P
 
 def test_without_its_writer_tensorboard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install .tinygrad-lstm\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"pip install '.\[tensorboard\]'"):
         TensorBoard(tmp_path)
 
 

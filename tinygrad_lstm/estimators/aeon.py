@@ -1,8 +1,9 @@
-"""The estimators as aeon's: `pip install 'tinygrad-lstm[aeon]'`."""
+"""The estimators as aeon's: `pip install '.[aeon]'` in a checkout."""
 
 from typing import Any, ClassVar
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.installing import how_to_install
 
 from .adapters import TEST_PARAMETERS, AdaptedClassifier, AdaptedRegressor
 
@@ -10,9 +11,7 @@ try:
     from aeon.classification import BaseClassifier
     from aeon.regression import BaseRegressor
 except ImportError as error:
-    raise ImportError(
-        f"tinygrad_lstm.estimators.aeon needs aeon ({error}); pip install 'tinygrad-lstm[aeon]'"
-    ) from error
+    raise ImportError(f"tinygrad_lstm.estimators.aeon needs aeon ({error}); {how_to_install('aeon')}") from error
 
 __all__ = ["SequenceClassifier", "SequenceRegressor"]
 

@@ -1,8 +1,9 @@
-"""The estimators as sktime's: `pip install 'tinygrad-lstm[sktime]'`."""
+"""The estimators as sktime's: `pip install '.[sktime]'` in a checkout."""
 
 from typing import Any, ClassVar
 
 from tinygrad_lstm.backends.base import HostArray
+from tinygrad_lstm.backends.installing import how_to_install
 
 from .adapters import TEST_PARAMETERS, AdaptedClassifier, AdaptedRegressor
 
@@ -10,9 +11,7 @@ try:
     from sktime.classification.base import BaseClassifier
     from sktime.regression.base import BaseRegressor
 except ImportError as error:
-    raise ImportError(
-        f"tinygrad_lstm.estimators.sktime needs sktime ({error}); pip install 'tinygrad-lstm[sktime]'"
-    ) from error
+    raise ImportError(f"tinygrad_lstm.estimators.sktime needs sktime ({error}); {how_to_install('sktime')}") from error
 
 __all__ = ["SequenceClassifier", "SequenceRegressor"]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from tinygrad_lstm.backends.installing import how_to_install
+
 from ..metrics import plot_lines, read_metrics
 from .progress import Progress, Summary
 
@@ -192,9 +194,7 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError(
-                'TensorBoard: tensorboardX is not installed; pip install "tinygrad-lstm[tensorboard]"'
-            ) from error
+            raise ImportError(f"TensorBoard: tensorboardX is not installed; {how_to_install('tensorboard')}") from error
         self.folder = Path(folder)
         self._writer_of = SummaryWriter
         self._writer: Any = None

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def mpi(workers: int, problem: str, steps: int, out: Path) -> list[str]:
     """The digests of workers that mpiexec starts, which continue the run in a folder if there is one."""
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():
-        pytest.skip("there is no mpiexec beside Python: pip install 'tinygrad-lstm[mpi]'")
+        pytest.skip("there is no mpiexec beside Python: pip install '.[mpi]'")
     command = [mpiexec, "-n", str(workers), sys.executable, ROOT / "tests" / "shared_runs.py", problem, str(steps), out]
     subprocess.run([*map(str, command)], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found = [json.loads((out / f"{rank}.json").read_text()) for rank in range(workers)]
@@ -138,6 +139,22 @@ def test_workers_that_differ_are_named() -> None:
         return "refused"
 
     assert together(3, work) == ["refused"] * 3
+
+
+def test_processors_that_round_differently_are_named() -> None:
+    def work(communicator: ThreadCommunicator) -> None:
+        trainer = tg.train.Trainer(
+            model := tg.nn.Linear(2, 1),
+            lambda model, batch, carry: (model(batch).mean(), None),
+            tg.optim.SGD(model.parameters()),
+            communicator=communicator,
+            micro_batches=2,
+        )
+        with pytest.raises((ValueError, tg.distributed.WorkerError), match="workers 0 and 1 must have the same BLAS"):
+            trainer.fit([tg.ones(8, 2)], steps=1)
+
+    with mock.patch("tinygrad_lstm.train.workers.blas_kernels", side_effect=["Haswell", "SkylakeX"]):
+        together(2, work)
 
 
 def test_options_and_batches_that_differ_are_named() -> None:

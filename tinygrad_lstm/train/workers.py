@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_lstm.backends.threads import blas_kernels, blas_library
+
 from .._tensor import Tensor
 from .._version import __version__
 from ..device import get_num_threads
@@ -157,7 +159,8 @@ def _described(run: Any) -> dict[str, str]:
         "version": __version__,
         "NumPy": np.__version__,
         "Python": platform.python_version(),
-        "processor": platform.machine(),
+        "processor": f"{platform.machine()} {' '.join(_instructions())}".strip(),
+        "BLAS": f"{blas_library()}, {blas_kernels()} kernels",
         "threads": str(get_num_threads()),
         "step": str(run.step),
         "micro-batches": str(run._parts.number),
@@ -171,6 +174,12 @@ def _described(run: Any) -> dict[str, str]:
         "out": "None" if run.folder is None else "a folder",
         **_about(run.about),
     }
+
+
+def _instructions() -> list[str]:
+    """The vector instructions that NumPy uses on this processor, on which the last bits of some functions depend."""
+    config: Any = np.show_config(mode="dicts")
+    return list(config.get("SIMD Extensions", {}).get("found", []))
 
 
 def _about(about: dict[str, Any]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from tinygrad_lstm.train import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = (1, 2, 3, 4)
-DIED = re.compile(r"(a worker|worker \d on \S+ \(process \d+\)) was killed by SIGKILL.*; restart \d+ of \d+")
+DIED = re.compile(r"(a worker|worker \d( on \S+ \(process \d+\))?) was killed by SIGKILL.*; restart \d+ of \d+")
 LEFT = re.compile(rf"error: {DIED.pattern.split(';')[0]}; .*")
 """A run that was to stop is not started again."""
 LONGEST = 300

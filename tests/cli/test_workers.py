@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import sys
 import time
@@ -71,14 +72,15 @@ def test_bad_numbers(book: Path, tmp_path: Path, options: list[object], message:
 
 
 def test_without_mpi4py_or_mpiexec(book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = 'several workers need mpi4py and an MPI, such as that of pip install "tinygrad-lstm[mpi]"; '
+    how = "pip install '.[mpi]' in a checkout of tinygrad_lstm"
     command = ("train", "--data", book, "--out", tmp_path / "run", "--workers", 2)
     monkeypatch.setenv("PATH", str(tmp_path))
     with mock.patch("sysconfig.get_path", return_value=str(tmp_path)):
         with mock.patch("importlib.util.find_spec", return_value=None):
-            assert fail_here(*command) == f"{needed}mpi4py is not installed"
+            assert fail_here(*command) == f"several workers need mpi4py, which is not installed; {how}"
         if launcher.importlib.util.find_spec("mpi4py") is not None:
-            assert fail_here(*command) == f"{needed}there is no mpiexec beside Python or on the PATH"
+            needed = "several workers need the program mpiexec of an MPI, which is not on the PATH"
+            assert fail_here(*command) == f"{needed}; {how}"
     assert not (tmp_path / "run").exists()
 
 
@@ -113,6 +115,21 @@ def test_an_mpiexec_that_fails(book: Path, tmp_path: Path) -> None:
 
 
 @needs_mpi
+@pytest.mark.parametrize(
+    ("end", "how"), [("kill -9 $$", "was killed by SIGKILL while it started"), ("exit 3", "did not start")]
+)
+def test_a_worker_that_ends_before_it_connects(book: Path, tmp_path: Path, end: str, how: str) -> None:
+    """MPI lets the others wait for it for ever if it was not killed."""
+    script = f"""
+        shift 2; exec {PROGRAM} -n 2 sh -c '[ "$PMI_RANK" = 1 ] && sleep 2 && {end}; exec "$@"' sh "$@"
+    """
+    command = ("train", "--data", book, "--out", tmp_path / "run", "--workers", 2, "--restarts", 0, *SIZES)
+    with mock.patch.object(launcher, "LONGEST_START", 5.0):
+        message = run_by(script, tmp_path, *command)
+    assert re.fullmatch(rf"(a worker|worker 1) {how}; nothing is saved", message), message
+
+
+@needs_mpi
 def test_faults_that_workers_find(book: Path, tmp_path: Path) -> None:
     """All find the first, and it is said once; the second is found by one of them."""
     assert fail("train", "--data", "no.txt", "--workers", 2, cwd=tmp_path) == (
@@ -128,12 +145,15 @@ def test_faults_that_workers_find(book: Path, tmp_path: Path) -> None:
 
 
 @needs_mpi
-def test_a_number_that_mpiexec_did_not_start(book: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "given"), [(["--workers", "3"], "3"), ([], "none")])
+def test_a_number_that_mpiexec_did_not_start(book: Path, tmp_path: Path, options: list[str], given: str) -> None:
     """The command is started by mpiexec itself, as on several machines."""
-    with running([str(PROGRAM), "-n", "2", *COMMAND, "train", "--data", str(book), "--workers", "3"]) as process:
+    command = [*COMMAND, "train", "--data", str(book), "--out", str(tmp_path / "run"), *options]
+    with running([str(PROGRAM), "-n", "2", *command]) as process:
         printed, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert errors.count("error: --workers: expected 2, the number that mpiexec started, got 3\n") == 1
+    assert errors.count(f"error: --workers: expected 2, the number that mpiexec started, got {given}\n") == 1
+    assert not (tmp_path / "run").exists()
     assert "Traceback" not in printed + errors
 
 

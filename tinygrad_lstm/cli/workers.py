@@ -17,7 +17,7 @@ from ..device import Device, get_device
 from ..distributed import Communicator, LocalCommunicator, WorkerError, barrier, init, is_launched
 from ..distributed.collectives import all_gather
 from ..distributed.launched import SETTINGS, Launcher
-from ..distributed.start import end_all, launched_rank
+from ..distributed.start import end_all, launched_rank, launched_size
 from .escaping import escaped_output
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
 from .shared import in_one_line, new_folder, require
@@ -128,7 +128,7 @@ def team_of(workers: int | None, device: str | None) -> Iterator[Team]:
     Raises:
         ValueError: mpiexec has started a different number of workers.
     """
-    if workers is None:
+    if workers is None and launched_size() in (None, 1):
         yield Team()
         return
     found = Team()
@@ -138,10 +138,10 @@ def team_of(workers: int | None, device: str | None) -> Iterator[Team]:
             _read_input_from(found.launcher.settings["input"])
         on_gpu = get_device(device).type == "cuda"
         found.communicator = init(backend="nccl" if on_gpu else "mpi")
-        if on_gpu and workers > 1:
-            found.device = get_device()
         size = found.communicator.size
-        require("--workers", size == workers, f"{size}, the number that mpiexec started", workers)
+        if on_gpu and size > 1:
+            found.device = get_device()
+        require("--workers", size == workers, f"{size}, the number that mpiexec started", workers or "none")
         with _output_of(found):
             try:
                 yield found

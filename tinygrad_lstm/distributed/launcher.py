@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinygrad_lstm.backends.installing import how_to_install
+
 from .launched import SETTINGS
 
 __all__ = ["Launch", "Outcome", "mpiexec"]
@@ -29,6 +32,9 @@ PATIENCE = {"input": 5.0, "fault": 1.0, "told": 1.0, "gone": 1.0}
 """Seconds for which the launcher waits, after a failure of a kind, to learn what the other workers and mpiexec say of
 it. All workers find most faults of the input."""
 
+LONGEST_START = 60.0
+"""Seconds after the first worker has connected, in which the others must. MPI would wait for them for ever."""
+
 FAREWELL = 3.0
 """Seconds in which workers and mpiexec must end when the run has ended, before they are killed."""
 
@@ -39,12 +45,12 @@ def mpiexec() -> str:
     Raises:
         RuntimeError: mpi4py or mpiexec is missing.
     """
-    needed = 'several workers need mpi4py and an MPI, such as that of pip install "tinygrad-lstm[mpi]"'
+    how = how_to_install("mpi")
     if importlib.util.find_spec("mpi4py") is None:
-        raise RuntimeError(f"{needed}; mpi4py is not installed")
+        raise RuntimeError(f"several workers need mpi4py, which is not installed; {how}")
     found = shutil.which("mpiexec", path=sysconfig.get_path("scripts")) or shutil.which("mpiexec")
     if found is None:
-        raise RuntimeError(f"{needed}; there is no mpiexec beside Python or on the PATH")
+        raise RuntimeError(f"several workers need the program mpiexec of an MPI, which is not on the PATH; {how}")
     return found
 
 
@@ -95,6 +101,8 @@ class Launch:
     _workers: list[_Worker] = field(default_factory=list, init=False)
     _gone: list[_Worker] = field(default_factory=list, init=False)
     """Workers that ended without a word, in this order."""
+    _late: list[int] = field(default_factory=list, init=False)
+    """The ranks of workers that were waited for too long at the start."""
     _password: str = field(default_factory=lambda: secrets.token_hex(16), init=False)
     _stop_asked: bool = field(default=False, init=False)
 
@@ -150,6 +158,7 @@ class Launch:
     def _watch(self, selector: selectors.BaseSelector, server: socket.socket, process: subprocess.Popen[bytes]) -> None:
         """Returns when the first worker has ended its work, or when what can be known of a failure is known."""
         deadline: float | None = None
+        latest = math.inf
         while deadline is None or time.monotonic() < deadline:
             self._read(selector, server, TICK)
             failed = [worker for worker in self._workers if worker.failure is not None]
@@ -157,8 +166,17 @@ class Launch:
                 return
             if len(failed) == self.size or (self._gone and process.poll() is not None):
                 return
+            if not self._workers:
+                latest = time.monotonic() + LONGEST_START
+            elif time.monotonic() > latest and (late := self._missing()):
+                self._late = late
+                return
             if deadline is None and (failed or self._gone or process.poll() is not None):
                 deadline = time.monotonic() + PATIENCE[failed[0].kind if failed else "gone"]
+
+    def _missing(self) -> list[int]:
+        """The ranks of the workers that have not connected."""
+        return sorted(set(range(self.size)) - {worker.rank for worker in self._workers})
 
     def _read(self, selector: selectors.BaseSelector, server: socket.socket | None, timeout: float) -> None:
         """Reads what workers send, or waits for it."""
@@ -250,8 +268,11 @@ class Launch:
             return Outcome(failure=own[0].failure, may_pass=own[0].kind == "fault")
         if own:
             return Outcome(failure=f"{own[0]}: {own[0].failure}", may_pass=own[0].kind == "fault")
-        number = _signal_of(status, said)
-        if self._gone:
+        if self._late:
+            names = f"worker{'s' * (len(self._late) > 1)} {', '.join(map(str, self._late))}"
+            return Outcome(failure=f"{names} did not start", may_pass=True)
+        number, missing = _signal_of(status, said), self._missing()
+        if self._gone and not (number and missing):
             # The first that died; mpiexec may name a different one, which it has killed itself.
             crash = re.search(r"Fatal Python error: ([^\n]*)", said)
             how = f"was killed by {number}" if number else f"ended with status {status}{_last_line(said)}"
@@ -259,8 +280,9 @@ class Launch:
             return Outcome(failure=f"{self._gone[0]} {how}", may_pass=True)
         if failed:
             return Outcome(failure=failed[0].failure, may_pass=True)
-        if number and self.size - len(self._workers):
-            return Outcome(failure=f"a worker was killed by {number} while it started", may_pass=True)
+        if number and missing:  # mpiexec then kills the others, so that more may be missing
+            which = f"worker {missing[0]}" if len(missing) == 1 and not self._gone else "a worker"
+            return Outcome(failure=f"{which} was killed by {number} while it started", may_pass=True)
         return Outcome(failure=f"the workers could not be started{_last_line(said) or f': status {status}'}")
 
 

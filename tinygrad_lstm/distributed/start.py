@@ -35,6 +35,11 @@ def launched_rank() -> int:
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
 
 
+def launched_size() -> int | None:
+    """The number of workers that a launcher of MPI has started; None if there is none, or if it does not tell."""
+    return next((int(os.environ[name]) for name in VARIABLES[:2] if name in os.environ), None)
+
+
 def init(timeout: float = 300.0, backend: str | None = None) -> Communicator:
     """Makes this process one of the workers that `mpiexec` started; without it, it is the only worker.
 
@@ -86,12 +91,11 @@ def _joined(timeout: float) -> Communicator:
     except (ImportError, RuntimeError) as error:  # mpi4py raises the latter if there is no library of an MPI
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImportError(
-            f"tg.distributed.init: this process was started by a launcher of MPI, but {reason}; pip install "
-            '"tinygrad-lstm[mpi]"'
+            f"tg.distributed.init: this process was started by a launcher of MPI, but {reason}; {how_to_install('mpi')}"
         ) from error
     group = MPICommunicator(timeout=timeout)
-    expected = next((int(os.environ[name]) for name in VARIABLES[:2] if name in os.environ), group.size)
-    if group.size != expected:
+    expected = launched_size()
+    if expected not in (None, group.size):
         raise RuntimeError(
             f"tg.distributed.init: the launcher started {expected} workers, but mpi4py sees {group.size}; use the "
             "mpiexec of the MPI that mpi4py was installed with"

@@ -112,7 +112,12 @@ def test_a_kill_and_ctrl_c_keep_what_was_done(searched: tuple[Path, str], tmp_pa
     assert len(found) >= 3 and found == trials_of(folder / "out")[: len(found)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list a process's children")
+needs_children = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="this system does not list a process's children"
+)
+
+
+@needs_children
 def test_the_end_of_a_process_is_that_of_its_trial(searched: tuple[Path, str], tmp_path: Path) -> None:
     command = [*COMMAND, "search", *TRAIN, "--steps", "1000000", *SPACE, "--trials", "1", "--out", str(tmp_path)]
     with running(command, cwd=searched[0]) as process:
@@ -124,6 +129,21 @@ def test_the_end_of_a_process_is_that_of_its_trial(searched: tuple[Path, str], t
         printed, errors = process.communicate(timeout=60)
     assert "\ntrial 0: failed: its process ended by signal 9  " in "\n" + printed
     assert process.returncode == 2 and errors.startswith("error: no trial has finished: 1 failed; trial 0 failed: its ")
+
+
+@needs_children
+def test_ctrl_c_while_a_process_starts_is_one_line(searched: tuple[Path, str], tmp_path: Path) -> None:
+    command = [*COMMAND, "search", *TRAIN, "--steps", "1000000", *SPACE, "--trials", "1", "--out", str(tmp_path)]
+    with running(command, cwd=searched[0], start_new_session=True) as process:
+        wait_for(process, "1 trial, by 1 process")
+        while not (worker := worker_of(process.pid)):
+            assert process.poll() is None
+        blocked = re.search(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{worker}/status").read_text(), re.MULTILINE)
+        assert blocked is not None and int(blocked[1], 16) & 1 << (signal.SIGINT - 1)
+        os.killpg(process.pid, signal.SIGINT)  # to all processes, as a terminal does
+        printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "\nending the trials that run; Ctrl-C again quits at once\n")
+    assert "keeps 0 of 1 trial\n" in printed
 
 
 def worker_of(search: int) -> int | None:
@@ -169,6 +189,8 @@ def test_several_processes_search_a_fit(searched: tuple[Path, str]) -> None:
         (["--space", "cell=a:b"], "--space cell=a:b: expected values separated by commas, got the range 'a:b'"),
         (["--space", "lr=1,1.0"], "--space lr=1,1.0: expected different values, got one twice"),
         (["--space", "lr=1,2", "--space", "lr=1,3"], "--space: expected lr once, got it twice"),
+        (["--space", "seq-len=0,4"], "--space seq-len=0,4: seq-len: expected at least 1, got 0"),
+        ([*FIT, "--space", "dropout=0:1.5"], "--space dropout=0:1.5: dropout: expected from 0 to below 1, got 1.5"),
         (["--space", "dropout=0:1.5"], "--space dropout=0:1.5: dropout: expected .* below 1, got 1.5"),
         (["train", "--lr", 1, "--space", "lr=1,2"], "--lr: it is searched over 1.0,2.0; leave out either --lr or .*"),
         (["train", "--resume"], "--resume: expected none in a search, got True"),

@@ -21,15 +21,15 @@ from ..search.text_trials import VALIDATIONS
 from ..train import TrainingOptions
 from ..train.folder import RunFolder
 from ..train.options import with_only_limits
-from .fit import check_options, fit
+from .fit import OPTIONS, check_options, fit
 from .fit_parts import parts_of
 from .labelled import roles_to_fit
-from .search_space import Choice, Range, Space, space_of
+from .search_space import Space, described, space_of
 from .shared import path_option, require
 from .texts import data_sources, text_of_sources
 from .train import option_named, train
 
-__all__ = ["COMMANDS", "Searched", "command_of"]
+__all__ = ["Searched", "command_of"]
 
 
 class Searched(ABC):
@@ -45,14 +45,14 @@ class Searched(ABC):
 
     NAME: ClassVar[str]
     FUNCTION: ClassVar[Callable[..., None]]
-    KINDS: ClassVar[Mapping[str, type]]
-    """The types of the options that can be searched."""
-    DEFAULT: ClassVar[Sequence[str]]
+    SEARCHABLE: ClassVar[tuple[str, ...]]
+    """The options that can be searched."""
+    DEFAULT: ClassVar[str]
     """What is searched by default, as --space has it."""
-    REFUSED: ClassVar[Sequence[str]]
+    REFUSED: ClassVar[tuple[str, ...]]
     """The options that a trial cannot have."""
     NAMES: ClassVar[Mapping[str, str]] = {}
-    """The library's names of options that are different ones."""
+    """The library's names of options, if they are different."""
 
     def __init__(self, arguments: Sequence[str], seed: int) -> None:
         self.arguments = list(arguments)
@@ -67,13 +67,19 @@ class Searched(ABC):
         self._set = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
         for name in self.REFUSED:
             require(self._options[name].opts[0], name not in self._set, "none in a search", repr(self.given[name]))
-        self._check_fixed()
+        self.common = self.with_values({})
+        """What the library makes of the options that all trials have."""
+        get_device(self.given["device"])
         self.text: EncodedText | None = None
         """The text that was read."""
 
     @abstractmethod
-    def _check_fixed(self) -> None:
-        """Raises ValueError if an option of all trials is invalid."""
+    def with_values(self, values: Mapping[str, Any]) -> Any:
+        """What the library makes of the options, with the values of a trial.
+
+        Raises:
+            ValueError: an option is invalid; the message begins with it.
+        """
 
     @property
     @abstractmethod
@@ -92,14 +98,6 @@ class Searched(ABC):
     def described(self, task: Any) -> str:
         """What was read, and what is searched, in words."""
 
-    def prepare(self, folder: Path, run: Path) -> None:
-        """Lets the runs of all trials share one file of the text, if there is one and the disk can."""
-        if self.text is not None:
-            shared = RunFolder(folder, self.text)
-            shared.keep_text()
-            with suppress(OSError):
-                os.link(shared.text, RunFolder(run).text)
-
     @abstractmethod
     def looking(self, run: Path) -> list[str]:
         """A command that tries the model of a trial."""
@@ -108,9 +106,13 @@ class Searched(ABC):
     def facts(self, task: Any) -> dict[str, Any]:
         """What must be the same when a search is continued, by names that users know."""
 
-    @abstractmethod
-    def try_options(self, options: Mapping[str, Any]) -> None:
-        """Raises ValueError if a trial cannot have these options."""
+    def prepare(self, folder: Path, run: Path) -> None:
+        """Lets the runs of all trials share one file of the text, if there is one and the disk can."""
+        if self.text is not None:
+            shared = RunFolder(folder, self.text)
+            shared.keep_text()
+            with suppress(OSError):
+                os.link(shared.text, RunFolder(run).text)
 
     def space(self, given: Sequence[str]) -> Space:
         """The space that is searched: that of --space, by default one of the command without the options that are set.
@@ -118,25 +120,22 @@ class Searched(ABC):
         Raises:
             ValueError: it is invalid, or has an option that is set.
         """
-        aliases = {
-            written.lstrip("-").replace("-", "_"): name for name in self.KINDS for written in self._options[name].opts
-        }
-        default = [each for each in self.DEFAULT if each.partition("=")[0] not in self._set]
-        space = space_of(given or default, self.KINDS, aliases)
+        default = [each for each in self.DEFAULT.split() if each.partition("=")[0] not in self._set]
+        kinds = {name: type(getattr(self.common, self.NAMES.get(name, name))) for name in self.SEARCHABLE}
+        spellings = {written: name for name in self.SEARCHABLE for written in self._options[name].opts}
+        space = space_of(given or default, kinds, spellings)
         for name, values in space.items():
             option = self._options[name].opts[0]
             if name in self._set:
                 raise ValueError(f"{option}: it is searched over {values}; leave out either {option} or its --space")
             for value in values.values:
-                self._try_value(name, values, value)
+                try:
+                    self.with_values({name: value})
+                except ValueError as error:
+                    blamed = described({name: values})
+                    raise ValueError(f"--space {blamed}: {str(error).removeprefix('--')}") from error
         require("--space", bool(space), "options to search, since all of the default ones are set", "none")
         return space
-
-    def _try_value(self, name: str, values: Choice | Range, value: Any) -> None:
-        try:
-            self.try_options(self.options_of({name: value}))
-        except ValueError as error:
-            raise ValueError(f"--space {name}={values}: {error}") from error
 
     def options_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a trial, by the library's names."""
@@ -159,40 +158,25 @@ class SearchedTrain(Searched):
 
     NAME = "train"
     FUNCTION = train
-    KINDS: ClassVar[Mapping[str, type]] = {
-        "lr": float,
-        "hidden": int,
-        "layers": int,
-        "dropout": float,
-        "embedding": int,
-        "seq_len": int,
-        "batch": int,
-        "cell": str,
-        "schedule": str,
-        "clip": float,
-        "weight_decay": float,
-        "tie": bool,
-        "forget_bias": float,
-    }
-    DEFAULT = (
-        "lr=2e-3:1e-1:log",
-        "hidden=64,128,192,256",
-        "layers=1,2",
-        "dropout=0:0.4",
-        "embedding=16,32,64",
-        "seq_len=16,32,64",
+    SEARCHABLE = (
+        *("lr", "hidden", "layers", "dropout", "embedding", "seq_len", "batch", "cell", "schedule", "clip"),
+        *("weight_decay", "tie", "forget_bias"),
     )
+    DEFAULT = "lr=2e-3:1e-1:log hidden=64,128,192,256 layers=1,2 dropout=0:0.4 embedding=16,32,64 seq_len=16,32,64"
     REFUSED = ("out", "resume", "init_from", "seed", "threads", "workers", "micro_batches", "restarts")
 
-    def _check_fixed(self) -> None:
-        require("--data", "-" not in (self.given["data"] or ()), "files, which each trial reads", "-")
-        if self.given["cell"] is not None:
-            known_cell("--cell", self.given["cell"])
-        get_device(self.given["device"])
+    common: TrainingOptions
+
+    def with_values(self, values: Mapping[str, Any]) -> TrainingOptions:
+        given = {**self.given, **values}
+        require("--data", "-" not in (given["data"] or ()), "files, which each trial reads", "-")
+        if given["cell"] is not None:
+            known_cell("--cell", given["cell"])
         names = [each.name for each in fields(TrainingOptions)]
-        set_ = {name: self.given[name] for name in names if self.given.get(name) is not None}
         with option_named():
-            self.options = TrainingOptions(**with_only_limits(set_))
+            return TrainingOptions(
+                **with_only_limits({name: given[name] for name in names if given.get(name) is not None})
+            )
 
     @property
     def validations(self) -> int:
@@ -200,9 +184,8 @@ class SearchedTrain(Searched):
 
     def task(self) -> TextTask:
         sources = data_sources(self.given["data"] or [])
-        text, self._read = text_of_sources(sources, self.given["encoding"])
-        self.text = text
-        return TextTask(text, self.options, self.given["device"], tuple(sources))
+        self.text, self._read = text_of_sources(sources, self.given["encoding"])
+        return TextTask(self.text, self.common, self.given["device"], tuple(sources))
 
     def described(self, task: TextTask) -> str:
         return f"searching options of a character model on {len(task.text):,} characters of {self._read}"
@@ -212,13 +195,8 @@ class SearchedTrain(Searched):
 
     def facts(self, task: TextTask) -> dict[str, Any]:
         assert not isinstance(task.text, str)
-        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.options).items()}
+        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.common).items()}
         return {"the command": self.NAME, "the text": task.text.digest, **options}
-
-    def try_options(self, options: Mapping[str, Any]) -> None:
-        if "cell" in options:
-            known_cell("cell", options["cell"])
-        TextTask("", self.options).with_options(options)
 
 
 class SearchedFit(Searched):
@@ -226,58 +204,41 @@ class SearchedFit(Searched):
 
     NAME = "fit"
     FUNCTION = fit
-    KINDS: ClassVar[Mapping[str, type]] = {
-        "lr": float,
-        "hidden": int,
-        "layers": int,
-        "dropout": float,
-        "batch": int,
-        "cell": str,
-        "bidirectional": bool,
-        "standardize": bool,
-    }
+    SEARCHABLE = ("lr", "hidden", "layers", "dropout", "batch", "cell", "bidirectional", "standardize")
     DEFAULT = (
-        "lr=1e-3:5e-2:log",
-        "hidden=16,32,64,128",
-        "layers=1,2",
-        "dropout=0:0.5",
-        "batch=8,16,32,64",
-        "cell=lstm,gru_reset_after",
-        "bidirectional=false,true",
+        "lr=1e-3:5e-2:log hidden=16,32,64,128 layers=1,2 dropout=0:0.5 batch=8,16,32,64 cell=lstm,gru_reset_after "
+        "bidirectional=false,true"
     )
     REFUSED = ("out", "resume", "seed", "threads")
-    NAMES: ClassVar[Mapping[str, str]] = {
-        "hidden": "hidden_size",
-        "layers": "num_layers",
-        "batch": "batch_size",
-        "seed": "random_state",
-    }
+    NAMES: ClassVar[Mapping[str, str]] = {option: name for name, option in OPTIONS.items()} | {"seed": "random_state"}
     FIXED = ("epochs", "patience", "validation", "device", "seed")
+    """The other options of the estimator."""
 
-    def _check_fixed(self) -> None:
-        given = self.given
+    common: SequenceClassifier | SequenceRegressor
+
+    def with_values(self, values: Mapping[str, Any]) -> SequenceClassifier | SequenceRegressor:
+        given = {**self.given, **values}
         require("--validation", given["validation"] != 0, "above 0, since trials are compared by it", 0)
         make = SequenceClassifier if given["task"] == "classify" else SequenceRegressor
-        self.estimator = make(**self.options_of({name: given[name] for name in (*self.KINDS, *self.FIXED)}))
-        check_options(self.estimator)
-        get_device(given["device"])
-        path_option("DATA", given["data"])
+        estimator = make(**self.options_of({name: given[name] for name in (*self.SEARCHABLE, *self.FIXED)}))
+        check_options(estimator)
+        return estimator
 
     @property
     def validations(self) -> int:
-        return int(self.estimator.epochs)
+        return self.common.epochs
 
     def task(self) -> SequenceTask:
-        given, path = self.given, Path(self.given["data"])
+        given, path = self.given, path_option("DATA", self.given["data"])
         target, id, time, features = (given[name] for name in ("target", "id", "time", "features"))
         roles = roles_to_fit(path, target, id, time, features, given["drop"] or (), given["group"])
         parts = parts_of(path, roles, given["task"] == "classify", given["test"], given["validation"], given["seed"])
         self._read = parts.described
         about = {"columns": parts.columns, "rate": parts.train.rate}
-        return SequenceTask(self.estimator, parts.train.sequences, parts.targets, about, parts.train.groups)
+        return SequenceTask(self.common, parts.train.sequences, parts.targets, about, parts.train.groups)
 
     def described(self, task: SequenceTask) -> str:
-        return f"{self._read}\nsearching options of a {type(self.estimator).__name__}"
+        return f"{self._read}\nsearching options of a {type(self.common).__name__}"
 
     def looking(self, run: Path) -> list[str]:
         return ["predict", str(run), f"new{Path(self.given['data']).suffix}"]
@@ -287,14 +248,8 @@ class SearchedFit(Searched):
         for array in (*task.sequences, task.targets, *([] if task.groups is None else [task.groups])):
             digest.update(repr((array.shape, str(array.dtype))).encode())
             digest.update(array.tobytes())
-        options = {f"--{name}": self.given[name] for name in (*self.KINDS, *self.FIXED)}
+        options = {f"--{name}": self.given[name] for name in (*self.SEARCHABLE, *self.FIXED)}
         return {"the command": f"{self.NAME} {self.given['task']}", "the data": digest.hexdigest(), **options}
-
-    def try_options(self, options: Mapping[str, Any]) -> None:
-        type(self.estimator)(**{**self.estimator.get_params(), **options}).check_parameters()
-
-
-COMMANDS: Mapping[str, type[Searched]] = {each.NAME: each for each in (SearchedTrain, SearchedFit)}
 
 
 def command_of(arguments: Sequence[str], seed: int) -> Searched:
@@ -303,10 +258,11 @@ def command_of(arguments: Sequence[str], seed: int) -> Searched:
     Raises:
         ValueError: it is a different command, or an option is invalid.
     """
-    name, *rest = arguments or [SearchedTrain.NAME]
-    if name not in COMMANDS:
-        raise ValueError(
-            f"search: expected train or fit and their options, as in tinygrad-lstm search train --data book.txt, got "
-            f"{name!r}"
-        )
-    return COMMANDS[name](rest, seed)
+    name, *rest = arguments or ["train"]
+    for command in (SearchedTrain, SearchedFit):
+        if name == command.NAME:
+            return command(rest, seed)
+    raise ValueError(
+        f"search: expected train or fit and their options, as in tinygrad-lstm search train --data book.txt, got "
+        f"{name!r}"
+    )

@@ -1,7 +1,7 @@
 """What a search has found, for the terminal and in files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from .predictions import write_rows
 from .search_space import Choice, Range, Space
 from .search_study import Record
 
-__all__ = ["best_of", "outcomes", "table", "value_text", "write_search"]
+__all__ = ["best_of", "counted", "outcomes", "table", "write_search", "written"]
 
 SHOWN = 10
 """The largest number of trials in the table on the terminal."""
@@ -55,8 +55,17 @@ def _sorted(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=key)
 
 
-def value_text(value: Any) -> str:
-    """A value of an option in a table."""
+def counted(number: int, what: str, several: str | None = None) -> str:
+    """A number of things, as in 1 trial, 2 trials."""
+    return f"{number} {what if number == 1 else several or what + 's'}"
+
+
+def written(values: Mapping[str, Any]) -> str:
+    """The options of a trial in a line."""
+    return " ".join(f"{name.replace('_', '-')}={_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -69,7 +78,7 @@ def table(records: Sequence[Record], space: Space) -> str:
 def _rows(records: Sequence[Record], space: Space, form: str) -> Iterator[list[str]]:
     for each in records:
         loss = "" if each.loss is None else format(each.loss, form)
-        values = [value_text(each.values[name]) if name in each.values else "" for name in space]
+        values = [_value(each.values[name]) if name in each.values else "" for name in space]
         yield [str(each.number), loss, *values, str(each.step) if each.step else "", each.outcome]
 
 
@@ -120,7 +129,7 @@ def _draw(records: Sequence[Record], space: Space, path: Path) -> None:
 def _draw_option(ax: Any, name: str, values: Choice | Range, records: Sequence[Record], best: Record) -> None:
     """Draws the lowest loss of each trial over its value of an option."""
     if isinstance(values, Choice):
-        ax.set_xticks(range(len(values.values)), [value_text(value) for value in values.values])
+        ax.set_xticks(range(len(values.values)), [_value(value) for value in values.values])
         ax.margins(x=0.2)
     elif values.log:
         ax.set_xscale("log")

@@ -64,28 +64,27 @@ def described(space: Space) -> str:
     return " ".join(f"{name.replace('_', '-')}={values}" for name, values in space.items())
 
 
-def space_of(given: Sequence[str], kinds: Mapping[str, type], aliases: Mapping[str, str]) -> Space:
+def space_of(given: Sequence[str], kinds: Mapping[str, type], spellings: Mapping[str, str]) -> Space:
     """The space that is written on the command line.
 
     Args:
         given: the arguments of --space, as in lr=1e-3:1e-1:log.
         kinds: the types of the options that can be searched, by name.
-        aliases: further names of options.
+        spellings: their names, by how they are spelt on the command line.
 
     Raises:
         ValueError: one is invalid; the message says what was given and what was expected.
 
-    >>> space_of(["hidden-size=32:128:32"], {"hidden": int}, {"hidden_size": "hidden"})
+    >>> space_of(["hidden-size=32:128:32"], {"hidden": int}, {"--hidden": "hidden", "--hidden-size": "hidden"})
     {'hidden': Range(low=32, high=128, log=False, step=32)}
     """
     space: dict[str, Choice | Range] = {}
     for argument in given:
         written, equals, values = argument.partition("=")
-        name = written.strip().lstrip("-").replace("-", "_")
-        name = aliases.get(name, name)
+        name = spellings.get("--" + written.strip().lstrip("-").replace("_", "-"))
         if not equals:
             raise ValueError(f"--space: expected NAME=VALUES, as in lr=1e-3:1e-1:log, got {argument!r}")
-        if name not in kinds:
+        if name is None:
             listed = ", ".join(each.replace("_", "-") for each in kinds)
             raise ValueError(f"--space: expected one of {listed}, got {shown(written)}")
         if name in space:

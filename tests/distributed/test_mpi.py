@@ -35,6 +35,17 @@ try:
 except ValueError as error:
     print(error)
 """
+TRUNCATED = """
+import numpy as np
+import tinygrad_lstm as tg
+from mpi4py import MPI
+from tinygrad_lstm.distributed.mpi import MPICommunicator
+
+try:
+    MPICommunicator(MPI.COMM_SELF).exchange({0: np.zeros(3)}, {0: np.zeros(2)}).wait()
+except tg.distributed.WorkerError as error:
+    print(error)
+"""
 SERIALIZED = """
 import mpi4py
 import tinygrad_lstm as tg
@@ -59,6 +70,12 @@ def test_arrays_of_a_device(knows_cuda: str, counts: str) -> None:
     out, err = run(SEND_STRICT_ARRAYS, TINYGRAD_LSTM_MPI_CUDA=knows_cuda)
     refused = "exchange: expected contiguous arrays, got one of shape (3, 2) that is not"
     assert out.splitlines() == [*(f"{array} {counts}" for array in ARRAYS), refused], err
+
+
+def test_errors_of_mpi_are_those_of_a_worker() -> None:
+    """MPICH has them when a worker is killed; that is a fault that may pass, so the launcher starts the run again."""
+    out, err = run(TRUNCATED)
+    assert out.startswith("a message to or from a different worker failed: "), err
 
 
 def test_an_mpi_without_threads_is_refused() -> None:

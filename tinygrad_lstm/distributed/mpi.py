@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,9 @@ class MPICommunicator:
         return self._begin(sent, received)
 
     def _begin(self, sent: Mapping[int, Array], received: Mapping[int, Array]) -> Pending:
-        incoming = [(rank, self._communicator.Irecv(_bytes(array), rank, DATA)) for rank, array in received.items()]
-        outgoing = [(rank, self._communicator.Isend(_bytes(array), rank, DATA)) for rank, array in sent.items()]
+        with _worker_errors():
+            incoming = [(rank, self._communicator.Irecv(_bytes(array), rank, DATA)) for rank, array in received.items()]
+            outgoing = [(rank, self._communicator.Isend(_bytes(array), rank, DATA)) for rank, array in sent.items()]
         return _Messages(self, [*incoming, *outgoing])
 
     def fail(self, message: str) -> None:
@@ -95,9 +97,20 @@ class _Messages:
         """Waits for the messages."""
         requests = [request for _, request in self._messages]
         timeout = self._communicator.timeout
-        if not is_in_time(lambda: MPI.Request.Testall(requests), self._communicator.check, timeout):
+        with _worker_errors():
+            if is_in_time(lambda: MPI.Request.Testall(requests), self._communicator.check, timeout):
+                return
             late = sorted({rank for rank, request in self._messages if not request.Test()})
             raise WorkerError(f"worker {', '.join(map(str, late))} has not answered for {timeout:.0f} s")
+
+
+@contextmanager
+def _worker_errors() -> Iterator[None]:
+    """Within this context, MPI's errors are WorkerErrors: its messages fail when the process of a worker is gone."""
+    try:
+        yield
+    except MPI.Exception as error:
+        raise WorkerError(f"a message to or from a different worker failed: {error}") from error
 
 
 def _bytes(array: Array) -> Any:

@@ -62,7 +62,10 @@ def test_it_says_which_trial_is_the_best_and_how_to_train_so(searched: tuple[Pat
 
 
 def test_each_trial_is_a_run_that_other_commands_take(searched: tuple[Path, str], tmp_path: Path) -> None:
-    folder, _ = searched
+    folder, printed = searched
+    tried = re.search(r"^try it with: tinygrad-lstm (.*)$", printed, re.MULTILINE)
+    assert tried is not None
+    assert succeed_here(*shlex.split(tried[1]), "--length", 9, cwd=folder)
     for number in range(7):
         assert (folder / "out" / f"trial-{number}" / "last.safetensors").exists()
     assert (folder / "out" / "search.png").read_bytes().startswith(b"\x89PNG")

@@ -227,6 +227,9 @@ def test_a_run_is_not_resumed_by_a_different_trainer(tmp_path: Path) -> None:
             trainer.fit(Windows(), steps=4, resume=True)
     with pytest.raises(ValueError, match="needs a folder"):
         make().fit(Windows(), steps=4, resume=True)
+    with pytest.raises(FileNotFoundError, match=r"other.last\.safetensors: there is no checkpoint"):
+        make(tmp_path / "other").fit(Windows(), steps=4, resume=True)
+    assert not (tmp_path / "other").exists()
     assert Checkpoint.load(tmp_path / "last.safetensors").step == 2
 
 

@@ -26,7 +26,7 @@ from .fit_parts import parts_of
 from .labelled import roles_to_fit
 from .search_space import Space, described, space_of
 from .shared import path_option, require
-from .texts import data_sources, text_of_sources
+from .texts import data_sources, first_word, text_of_sources
 from .train import option_named, train
 
 __all__ = ["Searched", "command_of"]
@@ -191,7 +191,8 @@ class SearchedTrain(Searched):
         return f"searching options of a character model on {len(task.text):,} characters of {self._read}"
 
     def looking(self, run: Path) -> list[str]:
-        return ["sample", str(run / "best.safetensors")]
+        assert self.text is not None
+        return ["sample", str(run / "best.safetensors"), "--prompt", first_word(self.text)]
 
     def facts(self, task: TextTask) -> dict[str, Any]:
         assert not isinstance(task.text, str)

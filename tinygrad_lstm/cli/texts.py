@@ -14,7 +14,7 @@ from ..data.encoded_text import EncodedText
 from ..data.text_files import file_texts, joined, manual_text, text_of
 from .shared import path_option, require
 
-__all__ = ["STANDARD_INPUT", "Encoding", "data_sources", "text_of_sources"]
+__all__ = ["STANDARD_INPUT", "Encoding", "data_sources", "first_word", "text_of_sources"]
 
 STANDARD_INPUT = "-"
 
@@ -69,6 +69,11 @@ def text_of_sources(sources: Sequence[str], encoding: str | None, characters: st
             raise ValueError(f"--{error}" if str(error).startswith("encoding: ") else str(error)) from error
     named = [f"{files:,} file{'s' * (files > 1)}"] if files else []
     return text, " and ".join([*named, *["standard input"] * (STANDARD_INPUT in sources)])
+
+
+def first_word(text: EncodedText) -> str:
+    """A prompt that is in the text."""
+    return (text[:200].split() or [text[0]])[0][:20]
 
 
 def _from_standard_input(file: BinaryIO, encoding: str) -> Iterator[str]:

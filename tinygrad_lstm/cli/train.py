@@ -34,7 +34,7 @@ from .shared import (
     use_threads,
     with_threads,
 )
-from .texts import STANDARD_INPUT, Encoding, data_sources, text_of_sources
+from .texts import STANDARD_INPUT, Encoding, data_sources, first_word, text_of_sources
 from .train_progress import reporting
 from .workers import (
     MICRO_BATCHES,
@@ -344,7 +344,7 @@ def _conclude(trainer: TextTrainer[CharLM], summary: Summary, text: EncodedText,
         bits = nats_to_bits(summary.best)
         print(f"validation loss: {summary.best:.3f} nats a character ({bits:.3f} bits), after {summary.seconds:.0f} s")
     vocabulary, rng = trainer.vocabulary, np.random.default_rng(trainer.options.seed)
-    prompt = (text[:200].split() or [text[0]])[0][:20]
+    prompt = first_word(text)
     ids = trainer.model.generate(vocabulary.encode(prompt).tolist(), 400, TEMPERATURE, rng=rng, top_p=TOP_P)
     print(f"a sample:\n\n{prompt}{vocabulary.decode(ids)}\n")
     checkpoints = [*([trainer.best_path] if summary.best is not None else []), trainer.last_path]

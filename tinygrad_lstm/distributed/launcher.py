@@ -283,7 +283,9 @@ class Launch:
         if number and missing:  # mpiexec then kills the others, so that more may be missing
             which = f"worker {missing[0]}" if len(missing) == 1 and not self._gone else "a worker"
             return Outcome(failure=f"{which} was killed by {number} while it started", may_pass=True)
-        return Outcome(failure=f"the workers could not be started{_last_line(said) or f': status {status}'}")
+        how = _last_line(said) or f": status {status}"
+        has_begun = bool(self._workers)  # so mpiexec can start them
+        return Outcome(failure=f"the workers could not be started{how}", may_pass=has_begun)
 
 
 def _signal_of(status: int, said: str) -> str | None:

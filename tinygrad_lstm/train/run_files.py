@@ -1,7 +1,7 @@
 """The files that a run writes, of which the first worker writes all."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ..metrics import plot_metrics
@@ -41,12 +41,18 @@ class RunFiles:
 
     @contextmanager
     def completed(self) -> Iterator[None]:
-        """Completes the files of a run that is resumed; within this context, no other trainer may write to them."""
+        """Completes the files of a run that is resumed; within this context, no other trainer may write to them.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+        """
         if self._folder is None:
             yield
             return
-        with self._folder.locked():
+        with self._folder.locked() if self._folder.path.is_dir() else nullcontext():
             self._folder.complete()
+            if not self._folder.last.exists():
+                raise FileNotFoundError(f"{self._folder.last}: there is no checkpoint, so no run can be resumed")
             yield
 
     def rewind(self, step: int) -> None:

@@ -133,7 +133,7 @@ class Trainer(Generic[M]):
         self.best: float | None = None
         """The lowest validation loss so far."""
         self.validation: dict[str, float] = {}
-        """The values of the last validation."""
+        """The values of the last validation; empty before the first one, also after a checkpoint is restored."""
         self.due = False
         """Whether a validation was due but has not ended: the next call of `fit` begins with it."""
         self.unit = ""  # of the loss, for plots

@@ -13,7 +13,7 @@ import tinygrad_lstm as tg
 from tinygrad_lstm.models import LSTM, CharLM
 from tinygrad_lstm.train.text_evaluation import text_loss
 
-MICRO_BATCHES = 6
+MICRO_BATCHES = 8
 
 
 class Classifier(tg.nn.Module):
@@ -43,7 +43,7 @@ def accuracy(scores: Any, batch: Any) -> float:
 def character_model() -> tuple[Any, Any, Any, Any, dict[str, Any]]:
     """A model, its loss, batches, validation and metrics: a character model with dropout, whose states are carried."""
     ids = np.random.default_rng(1).integers(0, 12, 500)
-    batches = tg.data.TextBatches(ids, batch=7, seq_len=9)
+    batches = tg.data.TextBatches(ids, batch=9, seq_len=9)
     return CharLM(12, 4, 6, 2, dropout=0.2), text_loss, batches, batches[:3], {}
 
 
@@ -51,7 +51,7 @@ def classifier() -> tuple[Any, Any, Any, Any, dict[str, Any]]:
     """The same of a classifier of sequences of different lengths."""
     rng = np.random.default_rng(2)
     sequences = [rng.normal(size=(length, 3)).astype(np.float32) for length in rng.integers(2, 9, 50)]
-    batches = tg.data.SequenceBatches(sequences, rng.integers(0, 3, 50), batch_size=18)
+    batches = tg.data.SequenceBatches(sequences, rng.integers(0, 3, 50), batch_size=32)
     return Classifier(), classifier_loss, batches, list(batches), {"accuracy": accuracy}
 
 

@@ -46,7 +46,7 @@ def alone(run: Callable[[ThreadCommunicator], str]) -> str:
     return together(1, run)[0]
 
 
-@pytest.mark.parametrize("workers", [2, 3, 4, 6])
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
 def test_threads(run: Callable[[ThreadCommunicator], str], alone: str, workers: int) -> None:
     assert together(workers, run) == [alone] * workers
 

@@ -72,7 +72,7 @@ def test_what_is_said_of_all() -> None:
 
 def test_it_has_all_of_the_core() -> None:
     """The modules that `ops/elementwise.py` and `nn/module.py` rest on, but for those beside the engine."""
-    beside = {"arguments", "device", "exchange", "html", "methods", "printable", "tracing"}
+    beside = {"arguments", "device", "exchange", "html", "lengths", "methods", "printable", "tracer_hooks", "tracing"}
     core = ROOT / "tinygrad_lstm"
     found, left = set(), [core / "ops" / "elementwise.py", core / "nn" / "module.py"]
     while left:

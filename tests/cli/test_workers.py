@@ -157,6 +157,20 @@ def test_a_number_that_mpiexec_did_not_start(book: Path, tmp_path: Path, options
     assert "Traceback" not in printed + errors
 
 
+@needs_mpi
+def test_options_that_differ(book: Path, tmp_path: Path) -> None:
+    """On several machines, each worker may be given a command of its own."""
+    command = [*COMMAND, "train", "--data", str(book), "--out", str(tmp_path / "runs" / "a"), "--workers", "2"]
+    one, other = ([*command, *map(str, SIZES), "--lr", rate] for rate in ("0.1", "0.2"))
+    with running([str(PROGRAM), "-n", "1", *one, ":", "-n", "1", *other]) as process:
+        printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    expected = "workers 0 and 1 must have the same options: lr, optimizer, schedule, but have options: lr: 0.1 and 0.2"
+    assert errors.count(f"error: Trainer.fit: {expected}\n") == 1
+    assert not (tmp_path / "runs").exists()
+    assert "Traceback" not in printed + errors
+
+
 def children(process: int) -> set[str]:
     """The numbers of the processes that belong to a launcher, which their environment tells."""
     found = set()

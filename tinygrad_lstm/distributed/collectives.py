@@ -1,7 +1,7 @@
 """What all workers do together, made of exchanges."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,23 +41,22 @@ def gathered(communicator: Communicator, array: HostArray) -> HostArray:
 
 def all_gather(communicator: Communicator, data: bytes) -> list[bytes]:
     """The bytes of each worker, by rank. They may have different lengths."""
-    if communicator.size == 1:
-        return [data]
-    sizes = gathered(communicator, np.array([len(data)]))
-    received = {rank: np.empty(int(sizes[rank, 0]), np.uint8) for rank in others(communicator)}
-    communicator.exchange(dict.fromkeys(received, np.frombuffer(data, np.uint8)), received).wait()
-    return [data if rank == communicator.rank else received[rank].tobytes() for rank in range(communicator.size)]
+    return _gather(communicator, data, range(communicator.size))
 
 
 def gather(communicator: Communicator, data: bytes, root: int = 0) -> list[bytes] | None:
     """The bytes of each worker, by rank, on one of them; None on the others."""
-    sizes = gathered(communicator, np.array([len(data)]))
-    if communicator.rank != root:
-        communicator.exchange({root: np.frombuffer(data, np.uint8)}, {}).wait()
-        return None
-    received = {rank: np.empty(int(sizes[rank, 0]), np.uint8) for rank in others(communicator)}
-    communicator.exchange({}, received).wait()
-    return [data if rank == root else received[rank].tobytes() for rank in range(communicator.size)]
+    found = _gather(communicator, data, (root,))
+    return found if communicator.rank == root else None
+
+
+def _gather(communicator: Communicator, data: bytes, roots: Sequence[int]) -> list[bytes]:
+    """The bytes of each worker, by rank, on some of them; its own on the others."""
+    rank, sizes = communicator.rank, gathered(communicator, np.array([len(data)]))
+    sources = others(communicator) if rank in roots else ()
+    received = {source: np.empty(int(sizes[source, 0]), np.uint8) for source in sources}
+    communicator.exchange({root: np.frombuffer(data, np.uint8) for root in roots if root != rank}, received).wait()
+    return [array.tobytes() for _, array in sorted({**received, rank: np.frombuffer(data, np.uint8)}.items())]
 
 
 def barrier(communicator: Communicator) -> None:
@@ -74,14 +73,17 @@ def agree(communicator: Communicator, what: str, values: Mapping[str, str]) -> N
         values: strings by the names of what they describe.
 
     Raises:
-        ValueError: (on all workers) they differ. The message names them, and the first worker with different ones.
+        ValueError: (on all workers) they differ. The message names them, the first worker with different ones, and the
+            values of the first of them.
     """
     everyone = [json.loads(each) for each in all_gather(communicator, json.dumps(dict(values)).encode())]
     for rank, theirs in enumerate(everyone):
         names = [name for name in {**everyone[0], **theirs} if theirs.get(name) != everyone[0].get(name)]
         if names:
-            shown = "; ".join(f"{name}: {everyone[0].get(name)} and {theirs.get(name)}" for name in names)
-            raise ValueError(f"{what}: workers 0 and {rank} must have the same {', '.join(names)}, but have {shown}")
+            shown = " and ".join(str(each.get(names[0])) for each in (everyone[0], theirs))
+            raise ValueError(
+                f"{what}: workers 0 and {rank} must have the same {', '.join(names)}, but have {names[0]}: {shown}"
+            )
 
 
 def spread(communicator: Communicator, arrays: Iterable[tuple[Array, Device, int]], bucket: int = BUCKET) -> None:

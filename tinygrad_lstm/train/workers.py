@@ -163,6 +163,7 @@ def _described(run: Any) -> dict[str, str]:
         "BLAS": f"{blas_library()}, {blas_kernels()} kernels",
         "threads": str(get_num_threads()),
         "step": str(run.step),
+        **_about(run.about),
         "micro-batches": str(run._parts.number),
         "frozen parameters": repr([k for k, each in enumerate(run._parameters()) if not each.requires_grad]),
         "clip, accumulate and average": repr(settings),
@@ -172,7 +173,6 @@ def _described(run: Any) -> dict[str, str]:
         "metrics": repr([*run.metrics]),
         "callbacks": repr([type(callback).__name__ for callback in run.callbacks]),
         "out": "None" if run.folder is None else "a folder",
-        **_about(run.about),
     }
 
 
@@ -193,4 +193,4 @@ def _about(about: dict[str, Any]) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 100 else f"{text[:80]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+    return text if len(text) <= 60 else f"{text[:40]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

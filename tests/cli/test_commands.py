@@ -194,14 +194,13 @@ def test_ctrl_c_ends_other_commands_without_a_traceback(runs: tuple[Path, str], 
     assert "Traceback" not in errors
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
-def test_a_terminal_shows_a_live_bar(book: Path, tmp_path: Path) -> None:
+def on_terminal(*arguments: object) -> bytes:
+    """What a command that succeeds writes to a terminal."""
     import pty
 
     own, theirs = pty.openpty()
-    arguments = ["train", "--data", str(book), "--out", str(tmp_path), "--steps", "25", *TINY]
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, *map(str, arguments)],
         env={**environment(), "TERM": "xterm", "COLUMNS": "80"},
         stdin=subprocess.DEVNULL,
         stdout=theirs,
@@ -219,9 +218,26 @@ def test_a_terminal_shows_a_live_bar(book: Path, tmp_path: Path) -> None:
     assert process.stderr is not None and process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 0
+    assert b"\x1b[2K" in shown and "━".encode() in shown
+    assert rb"\x1b[2K" not in shown
+    return shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
+def test_a_terminal_shows_a_live_bar(book: Path, tmp_path: Path) -> None:
+    shown = on_terminal("train", "--data", book, "--out", tmp_path, "--steps", 25, *TINY)
     assert re.search(rb"step 25/25  loss \d[^\r]* chars/s", shown)
-    assert b"\r" in shown and "━".encode() in shown
     assert b"step 25: validation " in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no pseudo-terminals")
+def test_lines_above_a_live_bar_are_as_they_were_given(tmp_path: Path) -> None:
+    """Rich would take [red] for a colour, and :snake: for a picture."""
+    table, out = tmp_path / "table.csv", tmp_path / "[red]:snake:\x1b[31m"
+    table.write_text("x1,x2,y\n" + "".join(f"{k % 2},{k},{k % 2}\n" for k in range(20)))
+    shown = on_terminal("fit", "classify", table, "--target", "y", "--epochs", 3, "--hidden", 4, "--out", out)
+    assert f"in {tmp_path}/[red]:snake:".encode() + rb"\x1b[31m" in shown
+    assert b"finding the number of epochs: epoch 3 of 3" in shown
 
 
 def test_without_data_the_manual_is_the_text(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def _trained(
     begun = f"{'resuming' if resume else 'training'} {model}, in {folder}"
     try:
         with following(estimator.epochs) as progress:
-            print(begun, flush=True)
+            progress.say(begun)
             with warnings.catch_warnings(category=UserWarning, action="ignore"):  # the command says it itself
                 estimator.fit(
                     parts.train.sequences,

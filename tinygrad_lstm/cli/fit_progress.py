@@ -5,13 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as ProgressBar
-
 from ..train import Progress, Summary, Trainer
 from ..train.progress import time_left
 from .interruption import Stop, stopping_at_signals
+from .live_bar import LiveBar
 
 __all__ = ["STAGES", "FitProgress", "following"]
 
@@ -28,12 +25,11 @@ class FitProgress:
 
     Args:
         epochs: the largest number of epochs.
-        bar: the bar; None for lines.
+        bar: the bar.
     """
 
-    def __init__(self, epochs: int, bar: ProgressBar | None) -> None:
+    def __init__(self, epochs: int, bar: LiveBar) -> None:
         self.epochs, self._bar = epochs, bar
-        self._task = None if bar is None else bar.add_task("", total=epochs)
         self.stop = Stop()
         self.trainer: Trainer[Any] | None = None
         """The trainer that runs; None before the first begins."""
@@ -63,7 +59,7 @@ class FitProgress:
 
     def on_end(self, trainer: Trainer[Any], summary: Summary) -> None:
         if self.stage == "search" and summary.finished and summary.best is not None:
-            self._show(f"found {trainer.epoch} epochs, validation loss {summary.best:.4f} at best", None)
+            self.say(f"found {trainer.epoch} epochs, validation loss {summary.best:.4f} at best")
 
     def _line(self, progress: Progress) -> str:
         validated = "" if progress.validation_loss is None else f"  validation {progress.validation_loss:.4f}"
@@ -71,33 +67,23 @@ class FitProgress:
         stage = STAGES.get(self.stage, "training")
         return f"{stage}: epoch {progress.epoch:.0f} of {self.epochs}  loss {progress.loss:.4f}{validated}{left}"
 
-    def _show(self, line: str, epoch: float | None) -> None:
-        self.stop.shown(lambda: self._write(line, epoch), self.ask_to_stop)
+    def say(self, line: str) -> None:
+        """Prints a line. If it cannot be written, the training stops."""
+        self.stop.shown(lambda: self._bar.say(line), self.ask_to_stop)
 
-    def _write(self, line: str, epoch: float | None) -> None:
-        if self._bar is not None and self._task is not None:
-            if epoch is None:
-                self._bar.console.print(line, highlight=False)
-            else:
-                self._bar.update(self._task, completed=epoch, total=self.epochs, description=line)
-            return
+    def _show(self, line: str, epoch: float) -> None:
         now = time.monotonic()
-        if epoch is None or epoch >= self.epochs or now - self._shown >= SECONDS:
+        if self._bar.is_shown:
+            self.stop.shown(lambda: self._bar.update(line, epoch, self.epochs), self.ask_to_stop)
+        elif epoch >= self.epochs or now - self._shown >= SECONDS:
             self._shown = now
-            print(line, flush=True)
+            self.say(line)
 
 
 @contextmanager
 def following(epochs: int) -> Iterator[FitProgress]:
     """Yields a callback that shows a fit. Within this context a signal stops it; see `stopping_at_signals`."""
-    console = Console()
-    if not console.is_terminal:
-        progress = FitProgress(epochs, None)
-        with stopping_at_signals(progress.ask_to_stop, QUITS) as progress.stop:
-            yield progress
-        return
-    columns = (BarColumn(10), TextColumn("{task.description}", markup=False))
-    with ProgressBar(*columns, console=console) as bar:
+    with LiveBar(epochs) as bar:
         progress = FitProgress(epochs, bar)
         with stopping_at_signals(progress.ask_to_stop, QUITS) as progress.stop:
             yield progress

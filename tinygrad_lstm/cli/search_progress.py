@@ -4,12 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as ProgressBar
-
 from ..train.progress import time_left
 from .interruption import Stop, stopping_at_signals
+from .live_bar import LiveBar
 
 __all__ = ["SearchProgress", "following_search"]
 
@@ -24,33 +21,23 @@ class SearchProgress:
         trials: the number of trials in all.
         earlier: the number of those that ended before.
         stop_workers: ends the search.
-        bar: the bar; if it is disabled, there are only lines.
+        bar: the bar.
     """
 
-    def __init__(self, trials: int, earlier: int, stop_workers: Callable[[], None], bar: ProgressBar) -> None:
+    def __init__(self, trials: int, earlier: int, stop_workers: Callable[[], None], bar: LiveBar) -> None:
         self._trials, self._earlier, self.ended = trials, earlier, earlier
         self._stop_workers, self._bar = stop_workers, bar
-        self._task = bar.add_task("", total=trials, completed=earlier)
         self._began = time.monotonic()
         self.stop = Stop()
 
     def say(self, line: str) -> None:
         """Prints a line. If it cannot be written, the search ends."""
-
-        def write() -> None:
-            if self._bar.disable:
-                print(line, flush=True)
-            else:
-                self._bar.console.print(line, highlight=False, markup=False)
-
-        self.stop.shown(write, self._stop_workers)
+        self.stop.shown(lambda: self._bar.say(line), self._stop_workers)
 
     def update(self, running: str) -> None:
         """Shows in the bar what runs."""
-        line = f"{self.ended}/{self._trials}  {running}"
-        self.stop.shown(
-            lambda: self._bar.update(self._task, completed=self.ended, description=line), self._stop_workers
-        )
+        text = f"{self.ended}/{self._trials}  {running}"
+        self.stop.shown(lambda: self._bar.update(text, self.ended), self._stop_workers)
 
     def has_ended(self, number: int, what: str) -> None:
         """Says how a trial has ended, and how long the others may take."""
@@ -66,8 +53,7 @@ class SearchProgress:
 @contextmanager
 def following_search(trials: int, earlier: int, stop_workers: Callable[[], None]) -> Iterator[SearchProgress]:
     """Yields what shows a search. Within this context a signal stops it; see `stopping_at_signals`."""
-    console, columns = Console(), (BarColumn(10), TextColumn("{task.description}", markup=False))
-    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with LiveBar(trials, transient=True) as bar:
         progress = SearchProgress(trials, earlier, stop_workers, bar)
         with stopping_at_signals(stop_workers, QUITS, DOES) as progress.stop:
             yield progress

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,7 +15,7 @@ from tinygrad_lstm.models.atlas import known_cell
 
 from ..data.encoded_text import EncodedText
 from ..device import get_device
-from ..train import Progress, Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
+from ..train import Summary, TextCheckpoint, TextTrainer, TrainingOptions, nats_to_bits
 from ..train.folder import RunFolder, newest_folder
 from ..train.options import CHANGEABLE, with_only_limits
 from .interruption import Stop, leave_standard_output, say, stopping_at_signals
@@ -151,7 +151,7 @@ def train(
     check_workers(workers, micro_batches, restarts, None if resume else batch or DEFAULTS.batch)
     if workers is not None and not is_worker():
         _launch(workers, restarts, folder, resume, sources)
-    with team_of(workers, device) as team:
+    with team_of(workers, device) as team, ExitStack() as stack:
         use_threads(1 if threads is None and workers is not None else threads)
         place = str(get_device(device) if team.device is None else team.device)
         if team.is_restarted and folder is not None and RunFolder(folder).last.exists():
@@ -161,7 +161,8 @@ def train(
             trainer, text, read = _resumed(folder, sources, encoding, given, place, team, micro_batches)
         else:
             earlier = None if init_from is None else path_option("--init-from", init_from)
-            trainer, text, read = _started(folder, sources, encoding, given, place, earlier, team, micro_batches or 1)
+            made = stack.enter_context(team.new_folder(folder, DEFAULT_OUT))
+            trainer, text, read = _started(made, sources, encoding, given, place, earlier, team, micro_batches or 1)
         size = sum(parameter.size for parameter in trainer.model.parameters())
         summary, stop = _run(
             trainer,
@@ -214,7 +215,7 @@ def _resumed(
 
 
 def _started(
-    out: Path | None,
+    out: Path,
     sources: list[str],
     encoding: str | None,
     given: dict[str, Any],
@@ -224,24 +225,22 @@ def _started(
     micro_batches: int,
 ) -> tuple[TextTrainer[CharLM], EncodedText, str]:
     """A new run, from the weights of a checkpoint if one is given; its text, and where that was read from."""
-    if out is not None:
-        _refuse_earlier_run(out)
+    _refuse_earlier_run(out)
     earlier = None if init_from is None else TextCheckpoint.load(init_from)
     given = with_only_limits(given)
     with option_named():
         options = TrainingOptions(**given) if earlier is None else earlier.options.started_anew(given)
     text, read = text_of_sources(sources, encoding, "" if earlier is None else earlier.vocabulary.characters)
     make_model = model_maker(device, earlier, text.vocabulary)
-    with team.new_folder(out, DEFAULT_OUT) as folder:
-        trainer = TextTrainer.start(
-            make_model,
-            text,
-            options,
-            folder,
-            sources,
-            communicator=team.communicator,
-            micro_batches=micro_batches,
-        )
+    trainer = TextTrainer.start(
+        make_model,
+        text,
+        options,
+        out,
+        sources,
+        communicator=team.communicator,
+        micro_batches=micro_batches,
+    )
     return trainer, text, read
 
 
@@ -299,32 +298,18 @@ def _run(trainer: TextTrainer[CharLM], team: Team, beginning: str) -> tuple[Summ
     """Trains and shows progress. A signal stops and saves the run, as does an error of writing output."""
     summary: Summary | None = None
 
-    def report(progress: Progress) -> None:
-        try:
-            stop.showing = True
-            try:
-                show(progress)
-            finally:
-                stop.showing = False
-        except OSError as error:
-            give_up(error)
-
-    def give_up(error: OSError) -> None:
-        stop.failure = error
-        trainer.stop()
-        leave_standard_output()
-
     try:
         with stopping_at_signals(trainer.stop) as stop:
             team.when_asked_to_stop(trainer.stop)
             print(beginning, flush=True)
             try:
                 with reporting(trainer) as show:
-                    summary = trainer.run(report)
+                    summary = trainer.run(lambda progress: stop.shown(lambda: show(progress), trainer.stop))
             except OSError as error:
                 if summary is None:
                     raise
-                give_up(error)  # at the end of a live bar, after saving
+                stop.failure = error  # at the end of a live bar, after saving
+                leave_standard_output()
     except KeyboardInterrupt:
         saved = "nothing is saved" if trainer.saved is None else f"step {trainer.saved} is saved in {trainer.last_path}"
         say(f"quit at step {trainer.step}; {saved}")

@@ -6,43 +6,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as ProgressBar
-
 from ..train import Progress, TextTrainer, nats_to_bits
 from ..train.progress import time_left
+from .live_bar import LiveBar
 
 __all__ = ["reporting"]
+
+SECONDS = 5.0
+"""The least time between two lines, but for those with a validation."""
 
 
 @contextmanager
 def reporting(trainer: TextTrainer[Any]) -> Iterator[Callable[[Progress], None]]:
     """Yields a function that shows progress: a live bar on a terminal, otherwise lines."""
-    console, steps = Console(), trainer.last_step
-    if not console.is_terminal:
-        shown = time.monotonic()
+    steps, shown = trainer.last_step, time.monotonic()
+    with LiveBar(1.0) as bar:
+        bar.update(_steps(trainer.step, steps), trainer.share_done())
 
-        def print_line(progress: Progress) -> None:
+        def show(progress: Progress) -> None:
             nonlocal shown
-            if progress.validation_loss is not None or time.monotonic() - shown >= 5:
-                shown = time.monotonic()
-                print(_line(progress, steps), flush=True)
+            validated, now = progress.validation_loss is not None, time.monotonic()
+            if bar.is_shown:
+                bar.update(_line(replace(progress, validation={}), steps), trainer.share_done())
+                if validated:
+                    bar.say(f"step {progress.step}: validation {progress.validation_loss:.3f}")
+            elif validated or now - shown >= SECONDS:
+                shown = now
+                bar.say(_line(progress, steps))
 
-        yield print_line
-        return
-    columns = (BarColumn(10), TextColumn("{task.description}", markup=False))
-    with ProgressBar(*columns, console=console) as bar:
-        task = bar.add_task(_steps(trainer.step, steps), total=1.0)
-        bar.update(task, completed=trainer.share_done())
-
-        def update(progress: Progress) -> None:
-            description = _line(replace(progress, validation={}), steps)
-            bar.update(task, completed=trainer.share_done(), description=description)
-            if progress.validation_loss is not None:
-                console.print(f"step {progress.step}: validation {progress.validation_loss:.3f}", highlight=False)
-
-        yield update
+        yield show
 
 
 def _steps(step: int, last: int | None) -> str:

@@ -19,7 +19,7 @@ from ..distributed.collectives import all_gather
 from ..distributed.launched import SETTINGS, Launcher
 from ..distributed.start import end_all, launched_rank, launched_size
 from .escaping import escaped_output
-from .interruption import Stop, leave_standard_output, say, stopping_at_signals
+from .interruption import Stop, say, stopping_at_signals
 from .shared import in_one_line, new_folder, require
 
 if TYPE_CHECKING:
@@ -292,17 +292,13 @@ class _Launches:
     def _show(self, stream: str, text: str) -> None:
         """Prints what a worker has printed, which is escaped already."""
         target: Any = sys.stdout if stream == "out" else sys.stderr
-        try:
-            self.stopping.showing = True
-            try:
-                getattr(target, "rich_proxied_file", target).write(text)
-                target.flush()
-            finally:
-                self.stopping.showing = False
-        except OSError as error:
-            self.stopping.failure = error
-            self.stop()
-            leave_standard_output()
+        raw = getattr(target, "rich_proxied_file", target)
+
+        def write() -> None:
+            raw.write(text)
+            raw.flush()
+
+        self.stopping.shown(write, self.stop)
 
 
 def _this_program() -> list[str]:

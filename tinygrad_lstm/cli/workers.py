@@ -17,7 +17,7 @@ from ..device import Device, get_device
 from ..distributed import Communicator, LocalCommunicator, WorkerError, barrier, init, is_launched
 from ..distributed.collectives import all_gather
 from ..distributed.launched import SETTINGS, Launcher
-from ..distributed.start import end_all, launched_rank, launched_size
+from ..distributed.start import PATIENCE, end_all, launched_rank, launched_size
 from .escaping import escaped_output
 from .interruption import Stop, say, stopping_at_signals
 from .shared import in_one_line, new_folder, require
@@ -56,10 +56,6 @@ MicroBatches: TypeAlias = Annotated[
 Restarts: TypeAlias = Annotated[
     int, typer.Option(help="How often to continue from the last checkpoint if a worker of --workers dies.")
 ]
-
-
-PATIENCE = 1.0
-"""Seconds for which a worker lets the first one say what is wrong, since all may have the same fault."""
 
 
 def check_workers(
@@ -169,7 +165,7 @@ def _fail(found: Team, error: Exception) -> NoReturn:
     if found.launcher is not None:
         found.launcher.fail(message, kind)
     if launched_rank() > 0:
-        time.sleep(PATIENCE)
+        time.sleep(PATIENCE)  # all may have the same fault
     print(f"error: {message}", file=sys.stderr, flush=True)
     end_all(2)
 

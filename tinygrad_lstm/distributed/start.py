@@ -19,8 +19,11 @@ VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 """Those with the number of the worker."""
 
-PATIENCE = 1.0
-"""Seconds for which a worker lets the one that failed say why."""
+PATIENCE = 1.5
+"""Seconds for which a worker lets a different one say why all end."""
+
+FORWARDING = 0.5
+"""Seconds that `mpiexec` has to forward what a worker has printed, which it may lose when it ends all."""
 
 _group: Communicator = LocalCommunicator()
 
@@ -119,6 +122,7 @@ def end_all(status: int) -> NoReturn:
     if _group.size > 1:
         from .mpi import abort
 
+        time.sleep(FORWARDING)
         abort(status)
     os._exit(status)
 

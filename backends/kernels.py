@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .base import Array, HostArray
 from .dtypes import INT64
 from .scatter import write_last
+from .unflagged import unflagged
 
 if TYPE_CHECKING:
     from .emit.schedule import Backward, Forward
@@ -29,7 +30,7 @@ class ArrayKernels:
 
     def matmul(self, x: Array, y: Array) -> Array:
         """The matrix product of arrays of two or more dimensions."""
-        return self.xp.matmul(x, y)
+        return unflagged(self.xp, self.xp.matmul, x, y)
 
     def write(self, target: Array, index: Any, values: Array) -> None:
         """`target[index] = values` in place; of several values for one element, the last one stays."""

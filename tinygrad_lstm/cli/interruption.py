@@ -65,6 +65,8 @@ class Stop:
         try:
             self.showing = True
             try:
+                if self.signal is not None:
+                    leave_standard_output()  # no further signal would end the writing
                 write()
             finally:
                 self.showing = False

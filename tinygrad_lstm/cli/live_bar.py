@@ -1,11 +1,13 @@
 """The live bar of commands that take long."""
 
+from contextlib import suppress
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..printable import printable
+from .interruption import leave_standard_output
 
 __all__ = ["LiveBar"]
 
@@ -26,6 +28,7 @@ class LiveBar:
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=transient,
+            auto_refresh=False,  # a thread that writes could not be interrupted
             redirect_stdout=False,  # otherwise `escaped_output` would escape Rich's control characters as well
             redirect_stderr=False,
             disable=not self.is_shown,
@@ -33,15 +36,19 @@ class LiveBar:
         self._task = self._bar.add_task("", total=total)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self.is_shown:
+            self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self.is_shown:
+            leave_standard_output()
+            with suppress(OSError):  # what was trained is saved though the terminal has closed
+                self._bar.stop()
 
     def update(self, text: str, completed: float, total: float | None = None) -> None:
         """Shows the text, and how much is completed; with `total`, of how much from now on."""
-        self._bar.update(self._task, description=text, completed=completed, total=total)
+        self._bar.update(self._task, description=text, completed=completed, total=total, refresh=True)
 
     def say(self, line: str) -> None:
         """Prints a line."""

@@ -206,7 +206,7 @@ class Launch:
 
     def _welcome(self, worker: _Worker, line: bytes) -> bool:
         """Takes the first message of a connection. Returns whether it is one of a worker."""
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
             message = json.loads(line)
             if secrets.compare_digest(message["password"], self._password):
                 worker.rank, worker.process, worker.host = (message[name] for name in ("rank", "process", "host"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinygrad_lstm.backends.base import Array
 from tinygrad_lstm.backends.dtypes import DEFAULT_FLOAT, FLOAT16, limits
-from tinygrad_lstm.backends.unflagged import without_overflow_warning
+from tinygrad_lstm.backends.unflagged import unflagged
 
 from .._tensor import Tensor, operand
 from .clamping import clamp
@@ -43,7 +43,7 @@ def sigmoid(xp: Any, x: Array) -> Array:
     """The logistic function σ(x) = 1 / (1 + e⁻ˣ), accurate in both tails down to the smallest normal number."""
     # If e⁻ˣ overflows, σ(x) is below the smallest normal number, so 0 is right. In float16 it would overflow too soon.
     wide = x.astype(DEFAULT_FLOAT) if x.dtype == FLOAT16 else x
-    e = without_overflow_warning(xp, xp.exp, xp.negative(wide))
+    e = unflagged(xp, xp.exp, xp.negative(wide))
     e += 1
     return xp.reciprocal(e).astype(x.dtype, copy=False)
 

@@ -165,6 +165,7 @@ class LearningCurves:
         self.lines: list[dict[str, Any]] = []
 
     def on_start(self, trainer: Any) -> None:
+        self.lines = [line for line in self.lines if line["step"] <= trainer.step]
         if trainer.step and trainer.folder is not None and not self.lines:
             self.lines = read_metrics(trainer.folder.metrics)
 

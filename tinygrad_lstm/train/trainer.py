@@ -487,7 +487,7 @@ class Trainer(Generic[M]):
             set_random_state(checkpoint.random_state)
         self.step, self.epoch, self.batch = checkpoint.step, checkpoint.epoch, checkpoint.batch
         self.best, self.seconds, self._saved = checkpoint.best, checkpoint.seconds, checkpoint.step
-        self.due, self._recent = checkpoint.due, Recent(checkpoint.loss)
+        self.due, self._recent, self.validation = checkpoint.due, Recent(checkpoint.loss), {}
 
 
 def _without_rates(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

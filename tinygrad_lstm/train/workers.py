@@ -146,7 +146,7 @@ def checksum(value: Any, start: int = 0) -> int:
         for part in value:
             start = checksum(part, start)
         return zlib.crc32(b"%d" % len(value), start)
-    known = isinstance(value, int | float | str | bytes)
+    known = isinstance(value, int | float | str | bytes | np.generic)
     return zlib.crc32((repr(value) if known else type(value).__name__).encode(), start)
 
 
@@ -187,7 +187,7 @@ def _about(about: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in about.items():
         parts = value.items() if isinstance(value, dict) else ((None, value),)
-        found.update({name if key is None else f"{name}: {key}": _shown(part) for key, part in parts})
+        found.update({f"about: {name}" if key is None else f"{name}: {key}": _shown(part) for key, part in parts})
     return found
 
 
